@@ -1,0 +1,1 @@
+"""The storage system: knows neither HTTP nor FUSE."""
