@@ -1,0 +1,320 @@
+"""What the namespace knows: inodes, extents, object attributes, and the questions asked with a change.
+
+Stored as MessagePack arrays behind a format-version byte (core/meta/schema.py). Fields are only ever
+appended, with defaults, so that old records stay readable. Times are nanoseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import stat
+from enum import IntEnum
+
+import msgspec
+
+OPEN_ENDED = 1 << 62
+"""Length of an extent that goes on to the end of the file, however long it grows."""
+
+
+class InodeType(IntEnum):
+    """Kind of an inode."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+    CHARACTER_DEVICE = 6
+    BLOCK_DEVICE = 7
+
+
+_FORMAT_BITS = {
+    InodeType.FILE: stat.S_IFREG,
+    InodeType.DIRECTORY: stat.S_IFDIR,
+    InodeType.SYMLINK: stat.S_IFLNK,
+    InodeType.FIFO: stat.S_IFIFO,
+    InodeType.SOCKET: stat.S_IFSOCK,
+    InodeType.CHARACTER_DEVICE: stat.S_IFCHR,
+    InodeType.BLOCK_DEVICE: stat.S_IFBLK,
+}
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of all stored records."""
+
+
+class Layout(Record):
+    """Where a segment's chunks live: chunk i on chain ``chains[(stripe_seed + i) % len(chains)]`` of the table."""
+
+    chunk_size_bytes: int
+    table_id: int
+    stripe_seed: int
+
+
+class Extent(Record):
+    """A run of a file's bytes: ``[file_offset, file_offset + length)`` is ``segment`` from ``segment_offset`` on.
+
+    A file's extents are sorted and do not overlap; what none covers is a hole and reads as zeros.
+    ``dense``: every byte was written before the extent was made known (S3 PUT), so a missing chunk is data
+    loss; otherwise (written in place) a missing chunk or a short one is a hole.
+    """
+
+    file_offset: int
+    length_bytes: int
+    segment_id: int
+    segment_offset: int
+    layout: Layout
+    dense: bool = True
+
+
+class ObjectAttributes(Record):
+    """What S3 keeps with an object, beyond its bytes. Valid for one ``generation`` of the content only
+    as far as ``etag`` and ``checksums`` go; the rest stays when the file is written in place."""
+
+    etag: str = ""
+    """Without quotes. Empty: derived from inode and generation (``Inode.effective_etag``)."""
+    etag_generation: int = 0
+    headers: dict[str, str] = {}
+    """content-type, cache-control, content-disposition, content-encoding, content-language, expires, website-redirect-location …"""
+    metadata: dict[str, str] = {}
+    """x-amz-meta-*, names in lower case without the prefix."""
+    tags: dict[str, str] = {}
+    checksums: dict[str, str] = {}
+    """Algorithm name as in ``x-amz-checksum-<name>`` (``crc32c`` …) to its base64 value, with ``-N`` if composite."""
+    checksum_type: str = ""
+    """FULL_OBJECT or COMPOSITE; empty if there are no checksums."""
+    storage_class: str = "STANDARD"
+    part_count: int = 0
+    """Number of multipart parts; 0 if uploaded in one piece. Part sizes are read by ``MetaStore.object_parts``."""
+
+
+class Inode(Record):
+    """One file, directory or other inode."""
+
+    inode_id: int
+    type: InodeType
+    mode: int
+    """Permission bits only (0o7777)."""
+    uid: int
+    gid: int
+    nlink: int
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    birth_ns: int
+    generation: int = 0
+    """Rises with every change of the content."""
+    parent_id: int = 0
+    """Directories only."""
+    name: bytes = b""
+    """Directories only: own name in the parent, without the slash."""
+    explicit: bool = True
+    """Directories only: made by mkdir or PUT ``dir/``; implicit ones vanish with their last object."""
+    rdev: int = 0
+    symlink_target: bytes = b""
+    inline: bool = False
+    """The bytes are in the inline record, and there are no extents."""
+    extents: tuple[Extent, ...] = ()
+    """Empty when there are more than EXTENTS_INLINE_MAX: then ``extent_pages`` > 0."""
+    extent_pages: int = 0
+    object: ObjectAttributes | None = None
+    flags: int = 0
+
+    def stat_mode(self) -> int:
+        """The mode as ``st_mode`` has it, with the file type bits."""
+        return self.mode | _FORMAT_BITS[self.type]
+
+    def effective_etag(self) -> str:
+        """The ETag that S3 shows, unquoted: the stored one while it describes the present content, else an
+        opaque one from inode and generation, never in the form of an MD5."""
+        attributes = self.object
+        if (
+            attributes is not None
+            and attributes.etag
+            and attributes.etag_generation == self.generation
+        ):
+            return attributes.etag
+        return f"{self.inode_id:016x}-{self.generation:x}-w"
+
+
+class DirectoryEntry(msgspec.Struct, frozen=True, gc=False):
+    """One name in a directory, as readdir gives it."""
+
+    name: bytes
+    """Without the slash that directories carry in the store; may be empty (the S3 key ``dir/`` with content)."""
+    inode: Inode
+    cursor: bytes
+    """Give it to ``read_directory`` to go on behind this entry; stays valid while entries come and go."""
+
+
+class Bucket(Record):
+    """A bucket: a directory at the root, and its S3 settings."""
+
+    name: str
+    inode_id: int
+    created_ns: int
+    owner: str
+    region: str
+
+
+class WriteConditions(msgspec.Struct, frozen=True, gc=False):
+    """Checked in the transaction that makes the change. Only fields that were given are checked."""
+
+    if_match: tuple[str, ...] = ()
+    """ETags without quotes, or ``*`` (must exist). A missing object raises NotFoundError, not PreconditionFailed."""
+    if_none_match: tuple[str, ...] = ()
+    """``*``: must not exist; ETags: must not be one of these."""
+    if_match_size: int | None = None
+    if_match_mtime_ns: int | None = None
+    """Compared in whole seconds, as the HTTP date of the header has no more."""
+
+
+NO_CONDITIONS = WriteConditions()
+
+
+class ObjectView(msgspec.Struct, frozen=True, gc=False):
+    """An object as one transaction saw it."""
+
+    key: bytes
+    inode: Inode
+    inline_data: bytes | None = None
+    """The whole content, if it is inline (and was asked for)."""
+
+
+class NewContent(msgspec.Struct, frozen=True, gc=False):
+    """Content ready to be put under a name: inline bytes or extents, never both."""
+
+    size: int
+    inline_data: bytes | None = None
+    extents: tuple[Extent, ...] = ()
+
+
+class Owner(msgspec.Struct, frozen=True, gc=False):
+    """Who makes a file, and with which permission bits."""
+
+    uid: int = 0
+    gid: int = 0
+    file_mode: int = 0o644
+    directory_mode: int = 0o755
+
+
+class PutResult(msgspec.Struct, frozen=True, gc=False):
+    inode: Inode
+    replaced: bool
+
+
+class ListEntry(msgspec.Struct, frozen=True, gc=False):
+    """One line of a listing: an object (``inode``), or a common prefix (``inode`` None)."""
+
+    key: bytes
+    inode: Inode | None
+
+
+class Listing(msgspec.Struct, frozen=True, gc=False):
+    entries: list[ListEntry]
+    """In byte order; objects and common prefixes merged."""
+    next_after: bytes | None
+    """Give it as ``after`` for the next page; None at the end."""
+
+
+class Upload(Record):
+    """A multipart upload in progress."""
+
+    upload_id: str
+    bucket: str
+    key: bytes
+    initiated_ns: int
+    attributes: ObjectAttributes
+    """As the object shall have them (no etag); checksum algorithm and type as asked."""
+    checksum_algorithm: str = ""
+    checksum_type: str = ""
+    uid: int = 0
+    gid: int = 0
+
+
+class Part(Record):
+    """One uploaded part."""
+
+    number: int
+    size: int
+    etag: str
+    modified_ns: int
+    checksums: dict[str, str] = {}
+    extents: tuple[Extent, ...] = ()
+    inline_data: bytes | None = None
+    """Small parts (at most INLINE_BYTES_MAX) need no chunk until completion."""
+
+
+class CompletedPart(msgspec.Struct, frozen=True, gc=False):
+    """A part as the client names it on completion; checksums (algorithm to base64) only if it gave some."""
+
+    number: int
+    etag: str
+    checksums: dict[str, str] = {}
+
+
+class PartSize(Record):
+    """What is remembered of a part after completion."""
+
+    number: int
+    size: int
+    checksums: dict[str, str] = {}
+
+
+class SetAttributes(msgspec.Struct, frozen=True, gc=False):
+    """Changes of ``set_attributes``; None leaves a field alone. Times: nanoseconds."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+class CopyOut(msgspec.Struct, frozen=True, gc=False):
+    """Bytes to copy before a range may be written in place: from a shared extent to a private one.
+
+    Both extents cover the same file range, on chunk boundaries of the target (or to the end of the file).
+    ``source`` None: the bytes are the file's ``inline_data``, from file offset 0.
+    """
+
+    source: Extent | None
+    target: Extent
+    inline_data: bytes = b""
+
+
+class WritePlan(msgspec.Struct, frozen=True, gc=False):
+    """How to write a range in place: do ``copies`` first and install them, then write into ``extents``."""
+
+    inode: Inode
+    extents: tuple[Extent, ...]
+    """Private extents that cover the range once the copies are installed."""
+    copies: tuple[CopyOut, ...] = ()
+
+
+class FeedEvent(msgspec.Struct, frozen=True, gc=False):
+    """One change, for whoever keeps caches. ``kind``: ``entry`` (parent_id, name), ``inode`` (inode_id)."""
+
+    kind: str
+    inode_id: int
+    parent_id: int = 0
+    name: bytes = b""
+    client_id: int = 0
+    """Who made the change: its own caches need no invalidation."""
+
+
+class RemovalItem(msgspec.Struct, frozen=True, gc=False):
+    """Something whose chunks may be freed now: all of a segment, or its chunks from ``first_chunk`` on."""
+
+    queue_key: bytes
+    segment_id: int
+    layout: Layout
+    first_chunk: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Bytes and objects of a bucket (or of everything)."""
+
+    size_bytes: int
+    objects: int

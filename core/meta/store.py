@@ -1,0 +1,402 @@
+"""PORT: the namespace. One set of calls for both doors; local (in-process on the KV) or remote.
+
+Rules are in docs/architecture.md and the module docs of core/meta. Every call is one transaction unless it says
+otherwise; what it changed is durable and visible to all doors when it returns. Keys are UTF-8 bytes.
+
+Common errors: BucketNotFoundError, NotFoundError, PreconditionFailedError, ConflictError (retries ran out),
+NameTooLongError, InvalidArgumentError, NoSpaceError, UnavailableError.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .records import (
+    NO_CONDITIONS,
+    Bucket,
+    CompletedPart,
+    CopyOut,
+    DirectoryEntry,
+    Extent,
+    FeedEvent,
+    Inode,
+    InodeType,
+    Layout,
+    Listing,
+    NewContent,
+    ObjectAttributes,
+    ObjectView,
+    Owner,
+    Part,
+    PartSize,
+    PutResult,
+    RemovalItem,
+    SetAttributes,
+    Upload,
+    Usage,
+    WriteConditions,
+    WritePlan,
+)
+
+
+class ObjectStore(Protocol):
+    """Buckets and keys: what the S3 door calls."""
+
+    async def create_bucket(self, name: str, *, owner: str, region: str, as_owner: Owner) -> Bucket:
+        """Raises AlreadyExistsError (whoever owns it; the error text does not tell)."""
+        ...
+
+    async def get_bucket(self, name: str) -> Bucket: ...
+
+    async def delete_bucket(self, name: str) -> None:
+        """Raises NotEmptyError while it holds objects, explicit directories or uploads in progress."""
+        ...
+
+    async def list_buckets(
+        self, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[Bucket]: ...
+
+    async def get_bucket_setting(self, bucket: str, aspect: str) -> bytes | None: ...
+
+    async def set_bucket_setting(self, bucket: str, aspect: str, value: bytes | None) -> None: ...
+
+    async def get_object(self, bucket: str, key: bytes, *, with_data: bool = True) -> ObjectView:
+        """Read inode and (``with_data``) inline bytes of *key*. This is the GET and HEAD hot path."""
+        ...
+
+    async def put_object(
+        self,
+        bucket: str,
+        key: bytes,
+        content: NewContent,
+        attributes: ObjectAttributes,
+        owner: Owner,
+        *,
+        conditions: WriteConditions = NO_CONDITIONS,
+    ) -> PutResult:
+        """Make a new inode with *content* and swap it under *key*. ``etag_generation`` is set by this call.
+
+        A key ending in ``/`` makes that directory explicit; its content and attributes live in the entry with the empty
+        name. Missing parents become implicit directories. Content's segments become referenced; they are not on an error.
+        """
+        ...
+
+    async def copy_object(
+        self,
+        source_bucket: str,
+        source_key: bytes,
+        bucket: str,
+        key: bytes,
+        owner: Owner,
+        *,
+        attributes: ObjectAttributes | None,
+        source_generation: tuple[int, int] | None,
+        conditions: WriteConditions = NO_CONDITIONS,
+    ) -> PutResult:
+        """Copy without moving data: inline bytes are copied, segments get one more reference.
+
+        *attributes* None keeps the source's (etag and checksums included where they describe the content). Given ones
+        replace headers, metadata, tags and storage class; their etag and checksums are used if not empty, else the source's kept.
+        *source_generation* (inode id, generation): ConflictError if the source is no longer that one.
+        """
+        ...
+
+    async def delete_object(
+        self, bucket: str, key: bytes, *, conditions: WriteConditions = NO_CONDITIONS
+    ) -> bool:
+        """Remove *key* and the implicit directories left empty above it. Returns whether there was one
+        (absent is not an error unless a condition asks for presence: then NotFoundError)."""
+        ...
+
+    async def delete_objects(
+        self, bucket: str, keys: Sequence[tuple[bytes, WriteConditions]]
+    ) -> list[Exception | None]:
+        """Remove many, in as few transactions as fit; one outcome per key (None: removed or absent)."""
+        ...
+
+    async def list_objects(
+        self,
+        bucket: str,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after: bytes = b"",
+        limit: int = 1000,
+    ) -> Listing:
+        """One page in byte order, strictly behind *after* (a key or a common prefix: then behind all below it). O(page)."""
+        ...
+
+    async def set_object_attributes(
+        self, bucket: str, key: bytes, inode_id: int, attributes: ObjectAttributes
+    ) -> Inode:
+        """Replace attributes of the object as long as it is still *inode_id* (else ConflictError). mtime stays."""
+        ...
+
+    async def object_parts(self, inode: Inode) -> tuple[PartSize, ...]:
+        """Part sizes of a completed multipart object; empty if it was uploaded in one piece or changed since."""
+        ...
+
+    async def create_upload(
+        self,
+        bucket: str,
+        key: bytes,
+        attributes: ObjectAttributes,
+        owner: Owner,
+        *,
+        checksum_algorithm: str,
+        checksum_type: str,
+    ) -> Upload: ...
+
+    async def get_upload(self, bucket: str, key: bytes, upload_id: str) -> Upload:
+        """Raises UploadNotFoundError."""
+        ...
+
+    async def put_part(self, upload: Upload, part: Part) -> Part:
+        """Add or replace a part (the replaced one's segments go to the removal queue). Raises UploadNotFoundError."""
+        ...
+
+    async def copy_part(
+        self,
+        upload: Upload,
+        number: int,
+        source: ObjectView,
+        offset: int,
+        length: int,
+        etag: str,
+        checksums: dict[str, str],
+    ) -> Part:
+        """A part by reference to bytes of an object's extents. Raises ConflictError if the source changed."""
+        ...
+
+    async def list_parts(
+        self, upload: Upload, *, after: int = 0, limit: int = 1000
+    ) -> tuple[list[Part], bool]:
+        """Parts numbered above *after*, and whether there are more."""
+        ...
+
+    async def list_uploads(
+        self,
+        bucket: str,
+        *,
+        prefix: bytes = b"",
+        after_key: bytes = b"",
+        after_upload_id: str = "",
+        limit: int = 1000,
+    ) -> tuple[list[Upload], bool]:
+        """Uploads ordered by (key, initiation), behind the markers, and whether there are more."""
+        ...
+
+    async def complete_upload(
+        self,
+        upload: Upload,
+        parts: Sequence[CompletedPart],
+        *,
+        etag: str,
+        checksums: dict[str, str],
+        conditions: WriteConditions = NO_CONDITIONS,
+    ) -> PutResult:
+        """Make the object from *parts*, in order, by reference: no data moves. Unnamed parts are removed.
+
+        Raises InvalidPartError, InvalidPartOrderError, PartTooSmallError. Idempotent for a while: repeating it after
+        success returns the same result.
+        """
+        ...
+
+    async def abort_upload(self, bucket: str, key: bytes, upload_id: str) -> None: ...
+
+    async def usage(self, bucket: str | None = None) -> Usage: ...
+
+
+class FileStore(Protocol):
+    """Inodes and names: what the file door calls. Permission bits are the caller's (the kernel's) to check."""
+
+    async def lookup(self, parent_id: int, name: bytes) -> Inode:
+        """*name* is the POSIX name (escapes of core/meta/names.py are undone here). Raises NotFoundError."""
+        ...
+
+    async def get_inode(self, inode_id: int) -> Inode:
+        """Raises StaleHandleError if it is gone."""
+        ...
+
+    async def get_inodes(self, inode_ids: Sequence[int]) -> list[Inode | None]: ...
+
+    async def set_attributes(self, inode_id: int, changes: SetAttributes) -> Inode:
+        """chmod, chown, utimens, truncate (a cut drops what lies behind it for good; growing makes a hole)."""
+        ...
+
+    async def create(
+        self,
+        parent_id: int,
+        name: bytes,
+        kind: InodeType,
+        *,
+        mode: int,
+        uid: int,
+        gid: int,
+        rdev: int = 0,
+        symlink_target: bytes = b"",
+        session: int | None = None,
+        exclusive: bool = True,
+    ) -> Inode:
+        """Make a file, directory (at the root: a bucket), symlink or special file.
+
+        With *session* (a handle number of this client) the file is open for writing at once, in the same transaction.
+        Raises AlreadyExistsError if the name is taken (not ``exclusive``: returns the present file instead).
+        """
+        ...
+
+    async def link(self, inode_id: int, parent_id: int, name: bytes) -> Inode: ...
+
+    async def unlink(self, parent_id: int, name: bytes) -> Inode:
+        """Remove a name that is not a directory; returns the inode as it is now (nlink lowered)."""
+        ...
+
+    async def remove_directory(self, parent_id: int, name: bytes) -> None:
+        """Raises NotEmptyError, NotDirectoryError."""
+        ...
+
+    async def rename(
+        self,
+        parent_id: int,
+        name: bytes,
+        new_parent_id: int,
+        new_name: bytes,
+        *,
+        no_replace: bool = False,
+        exchange: bool = False,
+    ) -> None:
+        """POSIX rename in one transaction, however large a directory is. Raises InvalidArgumentError for a cycle."""
+        ...
+
+    async def read_directory(
+        self, inode_id: int, *, after: bytes = b"", limit: int = 1000
+    ) -> list[DirectoryEntry]:
+        """Entries behind cursor *after*, with their inodes, names as POSIX shows them; without ``.`` and ``..``."""
+        ...
+
+    async def get_xattr(self, inode_id: int, name: bytes) -> bytes:
+        """Raises NotFoundError."""
+        ...
+
+    async def set_xattr(
+        self,
+        inode_id: int,
+        name: bytes,
+        value: bytes,
+        *,
+        create: bool = False,
+        replace: bool = False,
+    ) -> None: ...
+
+    async def list_xattrs(self, inode_id: int) -> list[bytes]: ...
+
+    async def remove_xattr(self, inode_id: int, name: bytes) -> None: ...
+
+    async def read_inline(self, inode_id: int) -> tuple[Inode, bytes | None]:
+        """The inode and, if its content is inline, all of it, from one snapshot."""
+        ...
+
+    async def write_inline(
+        self, inode_id: int, offset: int, data: bytes, *, close_session: int | None = None
+    ) -> Inode | None:
+        """Overlay *data* if the result stays inline (at most INLINE_BYTES_MAX, no extents); else None and nothing changed.
+
+        Raises the generation, sets mtime and ctime.
+        """
+        ...
+
+    async def plan_write(self, inode_id: int, offset: int, length: int) -> WritePlan:
+        """Make ``[offset, offset+length)`` writable in place: a home segment for holes; copies for shared extents and for
+        inline content that outgrows its place. Durable before it returns, so that two writers agree on the segments."""
+        ...
+
+    async def install_copies(self, inode_id: int, copies: Sequence[CopyOut]) -> Inode:
+        """Swap each ``source`` range for its ``target``, whose bytes are in place. ConflictError if a source changed."""
+        ...
+
+    async def commit_write(
+        self, inode_id: int, end_offset: int, *, close_session: int | None = None
+    ) -> Inode:
+        """Bytes up to *end_offset* were written in place: size = max, generation + 1, times set."""
+        ...
+
+    async def extents(self, inode: Inode, offset: int, length: int) -> tuple[Extent, ...]:
+        """The extents of *inode* (as it was read) that touch the range, in order. No I/O if they are in the record.
+
+        Raises StaleHandleError if paged extents are gone.
+        """
+        ...
+
+
+class LifeStore(Protocol):
+    """Clients, sessions, removal and the change feed."""
+
+    async def register_client(self, *, description: str, lease_seconds: float) -> int:
+        """Draw a client id and its lease. Id blocks and sessions belong to it."""
+        ...
+
+    async def renew_client(self) -> None:
+        """Renew this store's client lease. Raises StaleHandleError if it was declared dead."""
+        ...
+
+    async def unregister_client(self) -> None: ...
+
+    async def open_session(self, inode_id: int, handle: int, *, write: bool) -> None:
+        """Keep the inode's bytes while the session (or its client's lease) lives, whatever happens to its names."""
+        ...
+
+    async def close_session(self, inode_id: int, handle: int) -> None: ...
+
+    def new_segment_id(self) -> int:
+        """A fresh segment id from this client's block. (``ensure_ids`` keeps blocks in stock.)"""
+        ...
+
+    async def ensure_ids(self, count: int) -> None:
+        """Make sure *count* ids can be drawn without waiting."""
+        ...
+
+    async def due_removals(self, *, limit: int) -> list[RemovalItem]:
+        """Removal queue entries whose grace is over and that no session holds. Also walks removed trees, a bounded
+        number of inodes a call."""
+        ...
+
+    async def finish_removal(self, items: Sequence[RemovalItem]) -> None: ...
+
+    async def dead_clients(self) -> list[int]:
+        """Clients whose lease ran out."""
+        ...
+
+    async def id_ranges(self, client_id: int) -> list[tuple[int, int]]:
+        """Id blocks ``[first, last]`` drawn by a client."""
+        ...
+
+    async def referenced_segments(self, segment_ids: Sequence[int]) -> set[int]:
+        """Which of these some file, part or removal entry still refers to."""
+        ...
+
+    async def forget_client(self, client_id: int) -> None:
+        """Drop a dead client's sessions, id ranges and record, once its orphans are gone."""
+        ...
+
+    async def feed(self, after: bytes | None) -> tuple[list[FeedEvent], bytes]:
+        """Changes committed behind cursor *after* (None: from now), oldest first, bounded, and the next cursor."""
+        ...
+
+    async def wait_feed(self, after: bytes) -> None:
+        """Return once the feed has something behind *after* (may return early)."""
+        ...
+
+
+class MetaStore(ObjectStore, FileStore, LifeStore, Protocol):
+    """The whole namespace."""
+
+    @property
+    def client_id(self) -> int: ...
+
+    def default_layout(self, *, in_place: bool) -> Layout:
+        """Layout for a new segment: OBJECT_CHUNK_BYTES for immutable ones, FILE_CHUNK_BYTES for those written in place."""
+        ...
+
+    async def close(self) -> None: ...
