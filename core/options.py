@@ -1,0 +1,218 @@
+"""Every option of craqen.yaml: its type, default, bounds and the sentence that documents it.
+
+This is the only list of options: the loader validates against it, ``craqen config show`` prints it, and
+a test holds conf/craqen.yaml against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def option(
+    default: Any,
+    help_text: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that is an option, with what the loader needs to check and explain it."""
+    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class KvOptions:
+    """kv: where the metadata lives."""
+
+    url: str = option(
+        "",
+        "embedded:/folder, or fdb:/cluster/file?prefix=name. Empty: embedded in <data_folder>/kv.",
+    )
+    durability: str = option(
+        "flush",
+        "flush: acknowledged means on stable storage. interval: acknowledged at once, flushed every "
+        "flush_interval_milliseconds; a power cut may cost the store. For scratch data only.",
+        choices=("flush", "interval"),
+    )
+    flush_interval_milliseconds: int = option(
+        100, "With durability interval: time between flushes.", minimum=1, maximum=60_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StorageOptions:
+    """storage: where the bulk data lives."""
+
+    disks: list[str] = option(
+        [],
+        "One folder per disk; each gets a storage process. Empty: <data_folder>/disk1. "
+        "Relative folders are below data_folder.",
+    )
+    replicas: int = option(1, "Targets per chain; needs as many disks.", minimum=1, maximum=16)
+    lease_seconds: float = option(
+        30.0,
+        "How long a reader may use a block's location. A freed block is reused after twice this.",
+        minimum=1.0,
+        maximum=3600.0,
+    )
+    listen: str = option(
+        "",
+        "tcp://host:port for clients on other hosts. Empty: this host only, by unix sockets.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetaOptions:
+    """meta: the namespace."""
+
+    removal_grace_seconds: float = option(
+        60.0,
+        "How long bytes stay after the last name is gone, for readers that are under way.",
+        minimum=0.0,
+        maximum=86_400.0,
+    )
+    client_lease_seconds: float = option(
+        30.0,
+        "A process that does not renew for this long is dead: its sessions and unfinished writes go.",
+        minimum=2.0,
+        maximum=3600.0,
+    )
+    feed_retention_seconds: float = option(
+        600.0, "How long changes stay in the change feed.", minimum=10.0, maximum=86_400.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """gateway: the S3 door."""
+
+    host: str = option("127.0.0.1", "Address to listen on.")
+    port: int = option(9000, "Port to listen on; shared by all workers.", minimum=0, maximum=65_535)
+    workers: int = option(0, "Worker processes. 0: one per core.", minimum=0, maximum=256)
+    region: str = option("us-east-1", "Region name that requests are signed for.")
+    base_domains: list[str] = option(
+        [], "Domains for virtual-host style requests (bucket.domain). Empty: path style only."
+    )
+    tls: bool = option(False, "Serve https instead of http.")
+    tls_certificate: str = option(
+        "",
+        "PEM file with the certificate chain. Empty: a self-signed one in <data_folder>/tls.",
+    )
+    tls_key: str = option("", "PEM file with the private key. Empty: beside the certificate.")
+    uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
+    gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """mount: the file door of `craqen up`."""
+
+    point: str = option("", "Where `craqen up` mounts the store. Empty: it does not.")
+    path: str = option("", "bucket or bucket/folder to show as the root. Empty: all buckets.")
+    read_only: bool = option(False, "Refuse every change through this mount.")
+    allow_other: bool = option(True, "Let other users in (needs root or user_allow_other).")
+    cache_seconds: float = option(
+        60.0,
+        "How long the kernel may keep names and attributes; changes elsewhere invalidate them.",
+        minimum=0.0,
+        maximum=86_400.0,
+    )
+    dirty_mebibytes: int = option(
+        64, "Memory for written bytes that are not flushed yet.", minimum=4, maximum=65_536
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """log: what the processes say on standard error."""
+
+    level: str = option(
+        "info",
+        "Least important level that is printed.",
+        choices=("debug", "info", "warning", "error"),
+    )
+    format: str = option("text", "text for people, json for collectors.", choices=("text", "json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The effective configuration of one process. Folders are absolute."""
+
+    data_folder: str = option("craqen-data", "Folder that holds everything the store keeps.")
+    kv: KvOptions = field(default_factory=KvOptions)
+    storage: StorageOptions = field(default_factory=StorageOptions)
+    meta: MetaOptions = field(default_factory=MetaOptions)
+    gateway: GatewayOptions = field(default_factory=GatewayOptions)
+    mount: MountOptions = field(default_factory=MountOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+
+    @property
+    def kv_url(self) -> str:
+        """The URL of the metadata store, with its default filled in."""
+        return self.kv.url or f"embedded:{self.data_folder}/kv"
+
+    @property
+    def run_folder(self) -> str:
+        """Where sockets live."""
+        return f"{self.data_folder}/run"
+
+    @property
+    def credentials_file(self) -> str:
+        """YAML file of mode 0600 with the access keys."""
+        return f"{self.data_folder}/credentials.yaml"
+
+
+SECTIONS: dict[str, Callable[[], Any]] = {
+    "kv": KvOptions,
+    "storage": StorageOptions,
+    "meta": MetaOptions,
+    "gateway": GatewayOptions,
+    "mount": MountOptions,
+    "log": LogOptions,
+}
+
+
+def documented_yaml(config: Config | None = None) -> str:
+    """All options with their documentation and the values of *config* (default: the defaults)."""
+    from .config import yaml_value
+
+    config = config or Config()
+    lines = [
+        "# Craqen's configuration: every option, what it does, and its default.",
+        "# Environment variables override: CRAQEN_DATA_FOLDER, CRAQEN_GATEWAY_PORT, CRAQEN_<SECTION>_<OPTION>.",
+        "",
+    ]
+    for item in fields(config):
+        if item.name not in SECTIONS:
+            lines += _comment(item.metadata["help"], "")
+            lines += [f"{item.name}: {yaml_value(getattr(config, item.name))}", ""]
+    for name in SECTIONS:
+        section = getattr(config, name)
+        lines += [f"{name}:"]
+        for item in fields(section):
+            lines += _comment(_explain(item.metadata), "  ")
+            lines += [f"  {item.name}: {yaml_value(getattr(section, item.name))}"]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _explain(metadata: Any) -> str:
+    bounds = ""
+    if metadata["choices"]:
+        bounds = f" One of: {', '.join(metadata['choices'])}."
+    elif metadata["minimum"] is not None:
+        bounds = f" From {metadata['minimum']:g} to {metadata['maximum']:g}."
+    return str(metadata["help"]) + bounds
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    import textwrap
+
+    prefix = f"{indent}# "
+    return textwrap.wrap(text, width=96, initial_indent=prefix, subsequent_indent=prefix)
