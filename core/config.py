@@ -33,7 +33,8 @@ _RESERVED_VARIABLES = {
 def load_config(path: str | None, environment: Mapping[str, str]) -> Config:
     """Return the effective configuration.
 
-    *path* None: the file that CRAQEN_CONFIG names, else the defaults. Relative folders are below the
+    *path* None: the file that CRAQEN_CONFIG names, else the defaults. Relative folders are below
+    the
     working directory. Raises ConfigError.
     """
     path = path or environment.get(CONFIG_FILE_VARIABLE)

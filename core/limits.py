@@ -7,7 +7,8 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
 
-# core.kv: FoundationDB's own limits, enforced by every backend, so that what runs embedded runs at scale.
+# core.kv: FoundationDB's own limits, enforced by every backend, so that what runs embedded runs at
+# scale.
 KV_KEY_BYTES_MAX = 10_000
 KV_VALUE_BYTES_MAX = 100_000
 KV_TRANSACTION_BYTES_MAX = 10_000_000

@@ -1,4 +1,5 @@
-"""Log lines on standard error: one event a line, for people or as JSON. No secret is ever given to it."""
+"""Log lines on standard error: one event a line, for people or as JSON. No secret is ever given to
+it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every option of craqen.yaml: its type, default, bounds and the sentence that documents it.
 
-This is the only list of options: the loader validates against it, ``craqen config show`` prints it, and
-a test holds conf/craqen.yaml against it.
+This is the only list of options: the loader validates against it, ``craqen config show`` prints it,
+and a test holds conf/craqen.yaml against it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class GatewayOptions:
     """gateway: the S3 door."""
 
     host: str = option("127.0.0.1", "Address to listen on.")
-    port: int = option(9000, "Port to listen on; shared by all workers.", minimum=0, maximum=65_535)
+    port: int = option(9000, "Port to listen on; shared by all workers.", minimum=1, maximum=65_535)
     workers: int = option(0, "Worker processes. 0: one per core.", minimum=0, maximum=256)
     region: str = option("us-east-1", "Region name that requests are signed for.")
     base_domains: list[str] = option(
@@ -185,7 +185,7 @@ def documented_yaml(config: Config | None = None) -> str:
     config = config or Config()
     lines = [
         "# Craqen's configuration: every option, what it does, and its default.",
-        "# Environment variables override: CRAQEN_DATA_FOLDER, CRAQEN_GATEWAY_PORT, CRAQEN_<SECTION>_<OPTION>.",
+        "# Environment variables override: CRAQEN_DATA_FOLDER, CRAQEN_<SECTION>_<OPTION>.",
         "",
     ]
     for item in fields(config):

@@ -1,8 +1,9 @@
 """PORT: the chunk store of one target: blocks of bytes, and a durable index of chunks.
 
-Two steps, so that bulk bytes never pass through the index: a caller *reserves* a block and fills it (itself, or a
-client on the same host through the block's file descriptor), then *applies* index changes that make
-the block part of a chunk. What was reserved but never applied is free again after a crash.
+Two steps, so that bulk bytes never pass through the index: a caller *reserves* a block and fills it
+(itself, or a client on the same host through the block's file descriptor), then *applies* index
+changes that make the block part of a chunk. What was reserved but never applied is free again after
+a crash.
 
 A chunk has at most one committed version and at most one pending version, numbered committed + 1.
 """
@@ -66,7 +67,8 @@ class TokenOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Make *content* the pending version (replaces an older pending one). Its bytes are in the block."""
+    """Make *content* the pending version (replaces an older pending one). Its bytes are in the
+    block."""
 
     chunk_id: ChunkId
     content: ChunkVersion
@@ -124,7 +126,8 @@ IndexChange = Stage | StageRemove | Commit | Install | Drop | Abandon
 
 @dataclass(frozen=True, slots=True)
 class SpaceInfo:
-    """How full the target is. ``blocks_used`` counts blocks that chunks hold (no quarantine, no reservation)."""
+    """How full the target is. ``blocks_used`` counts blocks that chunks hold (no quarantine, no
+    reservation)."""
 
     capacity_bytes: int
     free_bytes: int
@@ -163,17 +166,20 @@ class ChunkStore(Protocol):
         ...
 
     def release(self, block: Block) -> None:
-        """Give back a reserved block that no chunk refers to. At once reusable if nobody else held it."""
+        """Give back a reserved block that no chunk refers to. At once reusable if nobody else held
+        it."""
         ...
 
     def open_file(self, file_id: int) -> int:
-        """Return the block file's descriptor, open for reading and writing; the store keeps owning it."""
+        """Return the block file's descriptor, open for reading and writing; the store keeps owning
+        it."""
         ...
 
     async def apply(self, changes: Sequence[IndexChange], *, durable: bool = True) -> None:
         """Carry out *changes* in order, atomically.
 
-        With ``durable``, returns when the bytes of all staged or installed blocks and then the index are on stable
+        With ``durable``, returns when the bytes of all staged or installed blocks and then the
+        index are on stable
         storage; concurrent calls share flushes (group commit). Without, only the order is promised.
         ``get`` sees the changes as soon as the call was made, also before it returns.
         Raises NoSpaceError, DiskError (the target must go offline).

@@ -1,4 +1,5 @@
-"""PORT: a command of ``craqen``. gateway/ and fuse/ register theirs as entry points ``craqen.commands``."""
+"""PORT: a command of ``craqen``. gateway/ and fuse/ register theirs as entry points
+``craqen.commands``."""
 
 from __future__ import annotations
 
@@ -19,5 +20,6 @@ class Command(Protocol):
         ...
 
     def run(self, arguments: argparse.Namespace, config: Config) -> int:
-        """Do it; return the exit code. A CraqenError raised is printed and mapped by core/cli/main.py."""
+        """Do it; return the exit code. A CraqenError raised is printed and mapped by
+        core/cli/main.py."""
         ...

@@ -1,4 +1,5 @@
-"""What a process of ``craqen up`` and its parent owe each other: a sign when ready, and no life after the other."""
+"""What a process of ``craqen up`` and its parent owe each other: a sign when ready, and no life
+after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(environment: Mapping[str, str]) -> None:
     """Have the kernel end this process (SIGTERM) when the supervisor that started it is gone.
 
-    So a killed ``craqen up`` leaves nothing behind that holds the data folder. Does nothing for a process that was not
+    So a killed ``craqen up`` leaves nothing behind that holds the data folder. Does nothing for a
+    process that was not
     started by a supervisor.
     """
     parent = environment.get(PARENT_VARIABLE)

@@ -1,8 +1,8 @@
 """PORT: file bytes as the doors use them: extents in, bytes out. No names, no HTTP, no FUSE.
 
-``DataStore`` splits extents into chunks, finds their chains, chooses replicas, reads blocks on the same host directly
-(descriptor, offset, length under a lease) and others by the transport, verifies checksums, retries what is retryable
-(bounded), and never holds more than its memory budget.
+``DataStore`` splits extents into chunks, finds their chains, chooses replicas, reads blocks on the
+same host directly (descriptor, offset, length under a lease) and others by the transport, verifies
+checksums, retries what is retryable (bounded), and never holds more than its memory budget.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from ..meta.records import Extent, Layout
 
 
 class FilePiece(NamedTuple):
-    """Bytes that lie in an open file: send them by sendfile or read them by pread, before the lease ends."""
+    """Bytes that lie in an open file: send them by sendfile or read them by pread, before the lease
+    ends."""
 
     descriptor: int
     offset: int
@@ -40,15 +41,18 @@ class SegmentWriter(Protocol):
     """Writes one new immutable segment from offset 0, in order, with bounded memory."""
 
     async def write(self, data: memoryview) -> None:
-        """Append *data*, which may be reused after the return. Raises NoSpaceError, UnavailableError …; then only abort."""
+        """Append *data*, which may be reused after the return. Raises NoSpaceError,
+        UnavailableError …; then only abort."""
         ...
 
     async def finish(self) -> tuple[Extent, ...]:
-        """Make all of it durable on every replica; return extents from file offset 0 (empty for no bytes)."""
+        """Make all of it durable on every replica; return extents from file offset 0 (empty for no
+        bytes)."""
         ...
 
     async def abort(self) -> None:
-        """Free everything that was written or reserved. Safe at any time before and after an error; idempotent."""
+        """Free everything that was written or reserved. Safe at any time before and after an error;
+        idempotent."""
         ...
 
 
@@ -58,7 +62,8 @@ class DataStore(Protocol):
     def new_segment(
         self, segment_id: int, layout: Layout, *, length_bytes: int | None
     ) -> SegmentWriter:
-        """A writer for a segment; *length_bytes* is the final length if known (blocks are then sized exactly)."""
+        """A writer for a segment; *length_bytes* is the final length if known (blocks are then
+        sized exactly)."""
         ...
 
     async def read(self, extents: Sequence[Extent], offset: int, into: memoryview) -> None:
@@ -75,9 +80,11 @@ class DataStore(Protocol):
         ...
 
     async def locate(self, extents: Sequence[Extent], offset: int, length: int) -> list[Piece]:
-        """Pieces covering exactly ``[offset, offset+length)``, in order, verified before they are handed out.
+        """Pieces covering exactly ``[offset, offset+length)``, in order, verified before they are
+        handed out.
 
-        Call it for at most a few chunks ahead: descriptors stay valid (and blocks unchanged) until ``lease_seconds``
+        Call it for at most a few chunks ahead: descriptors stay valid (and blocks unchanged) until
+        ``lease_seconds``
         after the call. Bytes of an in-place-written chunk are those of one version of that chunk.
         """
         ...
@@ -88,7 +95,8 @@ class DataStore(Protocol):
         ...
 
     async def write(self, extents: Sequence[Extent], offset: int, data: memoryview) -> None:
-        """Write file bytes in place into private extents that cover the range (WritePlan.extents); durable on return."""
+        """Write file bytes in place into private extents that cover the range (WritePlan.extents);
+        durable on return."""
         ...
 
     async def write_many(
@@ -102,7 +110,8 @@ class DataStore(Protocol):
         ...
 
     async def remove_chunks(self, segment_id: int, layout: Layout, first_chunk: int) -> int:
-        """Remove all chunks of a segment from *first_chunk* on, on every chain; returns how many there were."""
+        """Remove all chunks of a segment from *first_chunk* on, on every chain; returns how many
+        there were."""
         ...
 
     async def list_segment_ids(self, first: int, last: int) -> set[int]:

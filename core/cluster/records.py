@@ -1,4 +1,5 @@
-"""What every process knows of the cluster: nodes, targets, chains, tables. Kept in the KV, versioned."""
+"""What every process knows of the cluster: nodes, targets, chains, tables. Kept in the KV,
+versioned."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class NodeRecord(Record):
     addresses: tuple[str, ...]
     """In the order of preference: ``unix://…`` first for those on ``host``, then tcp."""
     host: str
-    """Name of the machine's boot (boot id): equal means that unix sockets and descriptors can be shared."""
+    """Name of the machine's boot (boot id): equal means that unix sockets and descriptors can be
+    shared."""
 
 
 class TargetRecord(Record):

@@ -10,7 +10,8 @@ Promises, the same for every backend (one conformance suite, tests/core/kv):
   with LimitExceededError. Keys from b"\\xff" up are reserved.
 * A transaction function may run several times: it must have no effects but on its transaction.
 
-A backend must not need a thread hop or a lock to read: coroutines that need not wait do not suspend.
+A backend must not need a thread hop or a lock to read: coroutines that need not wait do not
+suspend.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Transaction(ReadTransaction, Protocol):
         ...
 
     def set_versionstamped_key(self, prefix: bytes, suffix: bytes, value: bytes) -> None:
-        """Set ``prefix + versionstamp + suffix``; the stamp is unique and ordered as commits are."""
+        """Set ``prefix + versionstamp + suffix``; the stamp is unique and ordered as commits
+        are."""
         ...
 
     def set_versionstamped_value(self, key: bytes, prefix: bytes, suffix: bytes = b"") -> None:
@@ -110,7 +112,8 @@ class KeyValueStore(Protocol):
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run *function* in a transaction and commit; return its result once durable.
 
-        Retries on conflicts with bounded, jittered delays, at most KV_RETRIES_MAX times. Whatever else
+        Retries on conflicts with bounded, jittered delays, at most KV_RETRIES_MAX times. Whatever
+        else
         *function* raises abandons the transaction and is passed on. A transaction without writes
         costs no commit. Raises ConflictError when retries run out, LimitExceededError,
         TransactionTooOldError, UnavailableError (backend out of reach), NoSpaceError (disk full).

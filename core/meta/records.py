@@ -1,7 +1,9 @@
-"""What the namespace knows: inodes, extents, object attributes, and the questions asked with a change.
+"""What the namespace knows: inodes, extents, object attributes, and the questions asked with a
+change.
 
-Stored as MessagePack arrays behind a format-version byte (core/meta/schema.py). Fields are only ever
-appended, with defaults, so that old records stay readable. Times are nanoseconds since 1970 UTC.
+Stored as MessagePack arrays behind a format-version byte (core/meta/schema.py). Fields are only
+ever appended, with defaults, so that old records stay readable. Times are nanoseconds since 1970
+UTC.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Layout(Record):
-    """Where a segment's chunks live: chunk i on chain ``chains[(stripe_seed + i) % len(chains)]`` of the table."""
+    """Where a segment's chunks live: chunk i on chain ``chains[(stripe_seed + i) % len(chains)]``
+    of the table."""
 
     chunk_size_bytes: int
     table_id: int
@@ -51,10 +54,12 @@ class Layout(Record):
 
 
 class Extent(Record):
-    """A run of a file's bytes: ``[file_offset, file_offset + length)`` is ``segment`` from ``segment_offset`` on.
+    """A run of a file's bytes: ``[file_offset, file_offset + length)`` is ``segment`` from
+    ``segment_offset`` on.
 
     A file's extents are sorted and do not overlap; what none covers is a hole and reads as zeros.
-    ``dense``: every byte was written before the extent was made known (S3 PUT), so a missing chunk is data
+    ``dense``: every byte was written before the extent was made known (S3 PUT), so a missing chunk
+    is data
     loss; otherwise (written in place) a missing chunk or a short one is a hole.
     """
 
@@ -67,24 +72,28 @@ class Extent(Record):
 
 
 class ObjectAttributes(Record):
-    """What S3 keeps with an object, beyond its bytes. Valid for one ``generation`` of the content only
+    """What S3 keeps with an object, beyond its bytes. Valid for one ``generation`` of the content
+    only
     as far as ``etag`` and ``checksums`` go; the rest stays when the file is written in place."""
 
     etag: str = ""
     """Without quotes. Empty: derived from inode and generation (``Inode.effective_etag``)."""
     etag_generation: int = 0
     headers: dict[str, str] = {}
-    """content-type, cache-control, content-disposition, content-encoding, content-language, expires, website-redirect-location …"""
+    """content-type, cache-control, content-disposition, content-encoding, content-language,
+    expires, website-redirect-location …"""
     metadata: dict[str, str] = {}
     """x-amz-meta-*, names in lower case without the prefix."""
     tags: dict[str, str] = {}
     checksums: dict[str, str] = {}
-    """Algorithm name as in ``x-amz-checksum-<name>`` (``crc32c`` …) to its base64 value, with ``-N`` if composite."""
+    """Algorithm name as in ``x-amz-checksum-<name>`` (``crc32c`` …) to its base64 value, with
+    ``-N`` if composite."""
     checksum_type: str = ""
     """FULL_OBJECT or COMPOSITE; empty if there are no checksums."""
     storage_class: str = "STANDARD"
     part_count: int = 0
-    """Number of multipart parts; 0 if uploaded in one piece. Part sizes are read by ``MetaStore.object_parts``."""
+    """Number of multipart parts; 0 if uploaded in one piece. Part sizes are read by
+    ``MetaStore.object_parts``."""
 
 
 class Inode(Record):
@@ -109,7 +118,8 @@ class Inode(Record):
     name: bytes = b""
     """Directories only: own name in the parent, without the slash."""
     explicit: bool = True
-    """Directories only: made by mkdir or PUT ``dir/``; implicit ones vanish with their last object."""
+    """Directories only: made by mkdir or PUT ``dir/``; implicit ones vanish with their last
+    object."""
     rdev: int = 0
     symlink_target: bytes = b""
     inline: bool = False
@@ -125,7 +135,8 @@ class Inode(Record):
         return self.mode | _FORMAT_BITS[self.type]
 
     def effective_etag(self) -> str:
-        """The ETag that S3 shows, unquoted: the stored one while it describes the present content, else an
+        """The ETag that S3 shows, unquoted: the stored one while it describes the present content,
+        else an
         opaque one from inode and generation, never in the form of an MD5."""
         attributes = self.object
         if (
@@ -141,10 +152,12 @@ class DirectoryEntry(msgspec.Struct, frozen=True, gc=False):
     """One name in a directory, as readdir gives it."""
 
     name: bytes
-    """Without the slash that directories carry in the store; may be empty (the S3 key ``dir/`` with content)."""
+    """Without the slash that directories carry in the store; may be empty (the S3 key ``dir/`` with
+    content)."""
     inode: Inode
     cursor: bytes
-    """Give it to ``read_directory`` to go on behind this entry; stays valid while entries come and go."""
+    """Give it to ``read_directory`` to go on behind this entry; stays valid while entries come and
+    go."""
 
 
 class Bucket(Record):
@@ -161,7 +174,8 @@ class WriteConditions(msgspec.Struct, frozen=True, gc=False):
     """Checked in the transaction that makes the change. Only fields that were given are checked."""
 
     if_match: tuple[str, ...] = ()
-    """ETags without quotes, or ``*`` (must exist). A missing object raises NotFoundError, not PreconditionFailed."""
+    """ETags without quotes, or ``*`` (must exist). A missing object raises NotFoundError, not
+    PreconditionFailed."""
     if_none_match: tuple[str, ...] = ()
     """``*``: must not exist; ETags: must not be one of these."""
     if_match_size: int | None = None
@@ -246,7 +260,8 @@ class Part(Record):
 
 
 class CompletedPart(msgspec.Struct, frozen=True, gc=False):
-    """A part as the client names it on completion; checksums (algorithm to base64) only if it gave some."""
+    """A part as the client names it on completion; checksums (algorithm to base64) only if it gave
+    some."""
 
     number: int
     etag: str
@@ -275,7 +290,8 @@ class SetAttributes(msgspec.Struct, frozen=True, gc=False):
 class CopyOut(msgspec.Struct, frozen=True, gc=False):
     """Bytes to copy before a range may be written in place: from a shared extent to a private one.
 
-    Both extents cover the same file range, on chunk boundaries of the target (or to the end of the file).
+    Both extents cover the same file range, on chunk boundaries of the target (or to the end of the
+    file).
     ``source`` None: the bytes are the file's ``inline_data``, from file offset 0.
     """
 
@@ -285,7 +301,8 @@ class CopyOut(msgspec.Struct, frozen=True, gc=False):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """How to write a range in place: do ``copies`` first and install them, then write into ``extents``."""
+    """How to write a range in place: do ``copies`` first and install them, then write into
+    ``extents``."""
 
     inode: Inode
     extents: tuple[Extent, ...]
@@ -294,7 +311,8 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeedEvent(msgspec.Struct, frozen=True, gc=False):
-    """One change, for whoever keeps caches. ``kind``: ``entry`` (parent_id, name), ``inode`` (inode_id)."""
+    """One change, for whoever keeps caches. ``kind``: ``entry`` (parent_id, name), ``inode``
+    (inode_id)."""
 
     kind: str
     inode_id: int
@@ -305,7 +323,8 @@ class FeedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RemovalItem(msgspec.Struct, frozen=True, gc=False):
-    """Something whose chunks may be freed now: all of a segment, or its chunks from ``first_chunk`` on."""
+    """Something whose chunks may be freed now: all of a segment, or its chunks from ``first_chunk``
+    on."""
 
     queue_key: bytes
     segment_id: int

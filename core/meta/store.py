@@ -1,10 +1,11 @@
 """PORT: the namespace. One set of calls for both doors; local (in-process on the KV) or remote.
 
-Rules are in docs/architecture.md and the module docs of core/meta. Every call is one transaction unless it says
-otherwise; what it changed is durable and visible to all doors when it returns. Keys are UTF-8 bytes.
+Rules are in docs/architecture.md and the module docs of core/meta. Every call is one transaction
+unless it says otherwise; what it changed is durable and visible to all doors when it returns. Keys
+are UTF-8 bytes.
 
-Common errors: BucketNotFoundError, NotFoundError, PreconditionFailedError, ConflictError (retries ran out),
-NameTooLongError, InvalidArgumentError, NoSpaceError, UnavailableError.
+Common errors: BucketNotFoundError, NotFoundError, PreconditionFailedError, ConflictError (retries
+ran out), NameTooLongError, InvalidArgumentError, NoSpaceError, UnavailableError.
 
 """
 
@@ -51,7 +52,8 @@ class ObjectStore(Protocol):
     async def get_bucket(self, name: str) -> Bucket: ...
 
     async def delete_bucket(self, name: str) -> None:
-        """Raises NotEmptyError while it holds objects, explicit directories or uploads in progress."""
+        """Raises NotEmptyError while it holds objects, explicit directories or uploads in
+        progress."""
         ...
 
     async def list_buckets(
@@ -63,7 +65,8 @@ class ObjectStore(Protocol):
     async def set_bucket_setting(self, bucket: str, aspect: str, value: bytes | None) -> None: ...
 
     async def get_object(self, bucket: str, key: bytes, *, with_data: bool = True) -> ObjectView:
-        """Read inode and (``with_data``) inline bytes of *key*. This is the GET and HEAD hot path."""
+        """Read inode and (``with_data``) inline bytes of *key*. This is the GET and HEAD hot
+        path."""
         ...
 
     async def put_object(
@@ -76,10 +79,13 @@ class ObjectStore(Protocol):
         *,
         conditions: WriteConditions = NO_CONDITIONS,
     ) -> PutResult:
-        """Make a new inode with *content* and swap it under *key*. ``etag_generation`` is set by this call.
+        """Make a new inode with *content* and swap it under *key*. ``etag_generation`` is set by
+        this call.
 
-        A key ending in ``/`` makes that directory explicit; its content and attributes live in the entry with the empty
-        name. Missing parents become implicit directories. Content's segments become referenced; they are not on an error.
+        A key ending in ``/`` makes that directory explicit; its content and attributes live in the
+        entry with the empty
+        name. Missing parents become implicit directories. Content's segments become referenced;
+        they are not on an error.
         """
         ...
 
@@ -97,23 +103,28 @@ class ObjectStore(Protocol):
     ) -> PutResult:
         """Copy without moving data: inline bytes are copied, segments get one more reference.
 
-        *attributes* None keeps the source's (etag and checksums included where they describe the content). Given ones
-        replace headers, metadata, tags and storage class; their etag and checksums are used if not empty, else the source's kept.
-        *source_generation* (inode id, generation): ConflictError if the source is no longer that one.
+        *attributes* None keeps the source's (etag and checksums included where they describe the
+        content). Given ones
+        replace headers, metadata, tags and storage class; their etag and checksums are used if not
+        empty, else the source's kept.
+        *source_generation* (inode id, generation): ConflictError if the source is no longer that
+        one.
         """
         ...
 
     async def delete_object(
         self, bucket: str, key: bytes, *, conditions: WriteConditions = NO_CONDITIONS
     ) -> bool:
-        """Remove *key* and the implicit directories left empty above it. Returns whether there was one
+        """Remove *key* and the implicit directories left empty above it. Returns whether there was
+        one
         (absent is not an error unless a condition asks for presence: then NotFoundError)."""
         ...
 
     async def delete_objects(
         self, bucket: str, keys: Sequence[tuple[bytes, WriteConditions]]
     ) -> list[Exception | None]:
-        """Remove many, in as few transactions as fit; one outcome per key (None: removed or absent)."""
+        """Remove many, in as few transactions as fit; one outcome per key (None: removed or
+        absent)."""
         ...
 
     async def list_objects(
@@ -125,17 +136,20 @@ class ObjectStore(Protocol):
         after: bytes = b"",
         limit: int = 1000,
     ) -> Listing:
-        """One page in byte order, strictly behind *after* (a key or a common prefix: then behind all below it). O(page)."""
+        """One page in byte order, strictly behind *after* (a key or a common prefix: then behind
+        all below it). O(page)."""
         ...
 
     async def set_object_attributes(
         self, bucket: str, key: bytes, inode_id: int, attributes: ObjectAttributes
     ) -> Inode:
-        """Replace attributes of the object as long as it is still *inode_id* (else ConflictError). mtime stays."""
+        """Replace attributes of the object as long as it is still *inode_id* (else ConflictError).
+        mtime stays."""
         ...
 
     async def object_parts(self, inode: Inode) -> tuple[PartSize, ...]:
-        """Part sizes of a completed multipart object; empty if it was uploaded in one piece or changed since."""
+        """Part sizes of a completed multipart object; empty if it was uploaded in one piece or
+        changed since."""
         ...
 
     async def create_upload(
@@ -154,7 +168,8 @@ class ObjectStore(Protocol):
         ...
 
     async def put_part(self, upload: Upload, part: Part) -> Part:
-        """Add or replace a part (the replaced one's segments go to the removal queue). Raises UploadNotFoundError."""
+        """Add or replace a part (the replaced one's segments go to the removal queue). Raises
+        UploadNotFoundError."""
         ...
 
     async def copy_part(
@@ -167,7 +182,8 @@ class ObjectStore(Protocol):
         etag: str,
         checksums: dict[str, str],
     ) -> Part:
-        """A part by reference to bytes of an object's extents. Raises ConflictError if the source changed."""
+        """A part by reference to bytes of an object's extents. Raises ConflictError if the source
+        changed."""
         ...
 
     async def list_parts(
@@ -197,9 +213,11 @@ class ObjectStore(Protocol):
         checksums: dict[str, str],
         conditions: WriteConditions = NO_CONDITIONS,
     ) -> PutResult:
-        """Make the object from *parts*, in order, by reference: no data moves. Unnamed parts are removed.
+        """Make the object from *parts*, in order, by reference: no data moves. Unnamed parts are
+        removed.
 
-        Raises InvalidPartError, InvalidPartOrderError, PartTooSmallError. Idempotent for a while: repeating it after
+        Raises InvalidPartError, InvalidPartOrderError, PartTooSmallError. Idempotent for a while:
+        repeating it after
         success returns the same result.
         """
         ...
@@ -210,10 +228,12 @@ class ObjectStore(Protocol):
 
 
 class FileStore(Protocol):
-    """Inodes and names: what the file door calls. Permission bits are the caller's (the kernel's) to check."""
+    """Inodes and names: what the file door calls. Permission bits are the caller's (the kernel's)
+    to check."""
 
     async def lookup(self, parent_id: int, name: bytes) -> Inode:
-        """*name* is the POSIX name (escapes of core/meta/names.py are undone here). Raises NotFoundError."""
+        """*name* is the POSIX name (escapes of core/meta/names.py are undone here). Raises
+        NotFoundError."""
         ...
 
     async def get_inode(self, inode_id: int) -> Inode:
@@ -223,7 +243,8 @@ class FileStore(Protocol):
     async def get_inodes(self, inode_ids: Sequence[int]) -> list[Inode | None]: ...
 
     async def set_attributes(self, inode_id: int, changes: SetAttributes) -> Inode:
-        """chmod, chown, utimens, truncate (a cut drops what lies behind it for good; growing makes a hole)."""
+        """chmod, chown, utimens, truncate (a cut drops what lies behind it for good; growing makes
+        a hole)."""
         ...
 
     async def create(
@@ -242,8 +263,10 @@ class FileStore(Protocol):
     ) -> Inode:
         """Make a file, directory (at the root: a bucket), symlink or special file.
 
-        With *session* (a handle number of this client) the file is open for writing at once, in the same transaction.
-        Raises AlreadyExistsError if the name is taken (not ``exclusive``: returns the present file instead).
+        With *session* (a handle number of this client) the file is open for writing at once, in the
+        same transaction.
+        Raises AlreadyExistsError if the name is taken (not ``exclusive``: returns the present file
+        instead).
         """
         ...
 
@@ -267,13 +290,15 @@ class FileStore(Protocol):
         no_replace: bool = False,
         exchange: bool = False,
     ) -> None:
-        """POSIX rename in one transaction, however large a directory is. Raises InvalidArgumentError for a cycle."""
+        """POSIX rename in one transaction, however large a directory is. Raises
+        InvalidArgumentError for a cycle."""
         ...
 
     async def read_directory(
         self, inode_id: int, *, after: bytes = b"", limit: int = 1000
     ) -> list[DirectoryEntry]:
-        """Entries behind cursor *after*, with their inodes, names as POSIX shows them; without ``.`` and ``..``."""
+        """Entries behind cursor *after*, with their inodes, names as POSIX shows them; without
+        ``.`` and ``..``."""
         ...
 
     async def get_xattr(self, inode_id: int, name: bytes) -> bytes:
@@ -301,19 +326,23 @@ class FileStore(Protocol):
     async def write_inline(
         self, inode_id: int, offset: int, data: bytes, *, close_session: int | None = None
     ) -> Inode | None:
-        """Overlay *data* if the result stays inline (at most INLINE_BYTES_MAX, no extents); else None and nothing changed.
+        """Overlay *data* if the result stays inline (at most INLINE_BYTES_MAX, no extents); else
+        None and nothing changed.
 
         Raises the generation, sets mtime and ctime.
         """
         ...
 
     async def plan_write(self, inode_id: int, offset: int, length: int) -> WritePlan:
-        """Make ``[offset, offset+length)`` writable in place: a home segment for holes; copies for shared extents and for
-        inline content that outgrows its place. Durable before it returns, so that two writers agree on the segments."""
+        """Make ``[offset, offset+length)`` writable in place: a home segment for holes; copies for
+        shared extents and for
+        inline content that outgrows its place. Durable before it returns, so that two writers agree
+        on the segments."""
         ...
 
     async def install_copies(self, inode_id: int, copies: Sequence[CopyOut]) -> Inode:
-        """Swap each ``source`` range for its ``target``, whose bytes are in place. ConflictError if a source changed."""
+        """Swap each ``source`` range for its ``target``, whose bytes are in place. ConflictError if
+        a source changed."""
         ...
 
     async def commit_write(
@@ -323,7 +352,8 @@ class FileStore(Protocol):
         ...
 
     async def extents(self, inode: Inode, offset: int, length: int) -> tuple[Extent, ...]:
-        """The extents of *inode* (as it was read) that touch the range, in order. No I/O if they are in the record.
+        """The extents of *inode* (as it was read) that touch the range, in order. No I/O if they
+        are in the record.
 
         Raises StaleHandleError if paged extents are gone.
         """
@@ -344,7 +374,8 @@ class LifeStore(Protocol):
     async def unregister_client(self) -> None: ...
 
     async def open_session(self, inode_id: int, handle: int, *, write: bool) -> None:
-        """Keep the inode's bytes while the session (or its client's lease) lives, whatever happens to its names."""
+        """Keep the inode's bytes while the session (or its client's lease) lives, whatever happens
+        to its names."""
         ...
 
     async def close_session(self, inode_id: int, handle: int) -> None: ...
@@ -358,7 +389,8 @@ class LifeStore(Protocol):
         ...
 
     async def due_removals(self, *, limit: int) -> list[RemovalItem]:
-        """Removal queue entries whose grace is over and that no session holds. Also walks removed trees, a bounded
+        """Removal queue entries whose grace is over and that no session holds. Also walks removed
+        trees, a bounded
         number of inodes a call."""
         ...
 
@@ -381,7 +413,8 @@ class LifeStore(Protocol):
         ...
 
     async def feed(self, after: bytes | None) -> tuple[list[FeedEvent], bytes]:
-        """Changes committed behind cursor *after* (None: from now), oldest first, bounded, and the next cursor."""
+        """Changes committed behind cursor *after* (None: from now), oldest first, bounded, and the
+        next cursor."""
         ...
 
     async def wait_feed(self, after: bytes) -> None:
@@ -396,7 +429,8 @@ class MetaStore(ObjectStore, FileStore, LifeStore, Protocol):
     def client_id(self) -> int: ...
 
     def default_layout(self, *, in_place: bool) -> Layout:
-        """Layout for a new segment: OBJECT_CHUNK_BYTES for immutable ones, FILE_CHUNK_BYTES for those written in place."""
+        """Layout for a new segment: OBJECT_CHUNK_BYTES for immutable ones, FILE_CHUNK_BYTES for
+        those written in place."""
         ...
 
     async def close(self) -> None: ...

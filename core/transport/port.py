@@ -1,10 +1,11 @@
 """PORT: requests with small headers, and bulk bytes that the server moves.
 
-A call carries a header (bytes, at most FRAME_HEADER_BYTES_MAX) and *describes* two lists of buffers: what the
-caller offers to send and where it wants bytes received. The server decides when to pull and push them. By RDMA
-these are one-sided READs and WRITEs on registered memory; on a stream they are payload after the frame
-header; in-process they are copies between memoryviews. Answers may carry file descriptors where the
-transport can (unix sockets, in-process): ``shares_files`` says so.
+A call carries a header (bytes, at most FRAME_HEADER_BYTES_MAX) and *describes* two lists of
+buffers: what the caller offers to send and where it wants bytes received. The server decides when
+to pull and push them. By RDMA these are one-sided READs and WRITEs on registered memory; on a
+stream they are payload after the frame header; in-process they are copies between memoryviews.
+Answers may carry file descriptors where the transport can (unix sockets, in-process):
+``shares_files`` says so.
 
 Addresses: ``inproc://name``, ``unix:///path``, ``tcp://host:port``, later ``rdma://host:port``.
 """
@@ -62,7 +63,8 @@ class IncomingRequest(Protocol):
         ...
 
     async def push(self, number: int, source: memoryview) -> None:
-        """Put *source* at the start of wanted buffer *number*. *source* may be reused after the return."""
+        """Put *source* at the start of wanted buffer *number*. *source* may be reused after the
+        return."""
         ...
 
     async def push_file(self, number: int, descriptor: int, offset: int, length: int) -> None:
@@ -103,8 +105,10 @@ class Connection(Protocol):
     ) -> Reply:
         """Make one call. *send* must not change, nor *receive* be read, until it returns.
 
-        Raises what the handler raised; UnavailableError when the connection is lost (the outcome is then
-        unknown); DeadlineExceededError past *timeout_seconds*. After an error or a cancellation the transport no longer
+        Raises what the handler raised; UnavailableError when the connection is lost (the outcome is
+        then
+        unknown); DeadlineExceededError past *timeout_seconds*. After an error or a cancellation the
+        transport no longer
         touches the buffers.
         """
         ...

@@ -1,7 +1,8 @@
 """Every request and reply between clients, storage nodes and managers, as frozen structs.
 
-Encoded by MessagePack as arrays (msgspec): fields are only ever appended, with defaults, so that old and new
-programs understand each other. Bulk bytes never travel in here: they are the buffers of a call.
+Encoded by MessagePack as arrays (msgspec): fields are only ever appended, with defaults, so that
+old and new programs understand each other. Bulk bytes never travel in here: they are the buffers of
+a call.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class HelloReply(Message):
 
 
 class ReserveRequest(Message):
-    """Ask for blocks to fill in place (same host). They return to the store when the connection ends."""
+    """Ask for blocks to fill in place (same host). They return to the store when the connection
+    ends."""
 
     chain_id: int
     chain_version: int
@@ -66,7 +68,8 @@ class ReserveRequest(Message):
 class BlockPlace(Message):
     """A block that this connection may read or fill through the file's descriptor.
 
-    ``file_key`` names the file within the connection: its descriptor is passed in the first reply that
+    ``file_key`` names the file within the connection: its descriptor is passed in the first reply
+    that
     mentions it (``new_files`` of the reply lists the keys, in the order of the descriptors).
     """
 
@@ -89,7 +92,8 @@ class ReleaseRequest(Message):
 class Update(Message):
     """One update of one chunk.
 
-    The bytes are either the call's send buffer number ``buffer`` (>= 0), or in the block ``reservation_id`` (> 0,
+    The bytes are either the call's send buffer number ``buffer`` (>= 0), or in the block
+    ``reservation_id`` (> 0,
     only REPLACE). ``crc32c`` covers exactly those bytes. ``page_crcs`` goes with REPLACE.
     ``version`` 0 = from a client, the head numbers it; else forwarded by the predecessor.
     """
@@ -114,7 +118,8 @@ class Update(Message):
 
 
 class UpdateRequest(Message):
-    """Updates of different chunks (a chunk at most once in a request); they share a flush where they can."""
+    """Updates of different chunks (a chunk at most once in a request); they share a flush where
+    they can."""
 
     updates: tuple[Update, ...]
 
@@ -170,13 +175,15 @@ class ReadReply(Message):
 
 
 class LocateRequest(Message):
-    """Where do committed chunks lie? (same host) ``offset_bytes``/``length_bytes`` of the ranges are not used."""
+    """Where do committed chunks lie? (same host) ``offset_bytes``/``length_bytes`` of the ranges
+    are not used."""
 
     ranges: tuple[ChunkRange, ...]
 
 
 class Located(Message):
-    """``version`` 0: no such chunk. Bytes beyond ``length_bytes`` of the block are not the chunk's."""
+    """``version`` 0: no such chunk. Bytes beyond ``length_bytes`` of the block are not the
+    chunk's."""
 
     status: ItemStatus
     version: int = 0

@@ -1,0 +1,133 @@
+"""What ``craqen up`` prepares: the data folder and its lock, credentials at first start, the words
+it prints."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import string
+from pathlib import Path
+
+import yaml
+
+from ..config import write_config
+from ..errors import ConfigError, OperatorError
+from ..options import Config
+
+ACCESS_KEY_CHARACTERS = 20
+SECRET_KEY_CHARACTERS = 40
+ROOT_NAME = "root"
+
+
+def lock_data_folder(config: Config) -> int:
+    """Make the data folder and lock it for this process; return the lock's descriptor (keep it
+    open).
+
+    Raises OperatorError if another store runs on it or it cannot be made.
+    """
+    folder = Path(config.data_folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "run").mkdir(exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OperatorError(
+            f"data folder {folder}: cannot be used: {error.strerror}; set data_folder to one that "
+            f"can be written"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise OperatorError(
+            f"data folder {folder}: another craqen up (process {holder or 'unknown'}) runs on it; "
+            f"stop that one, or give this one another data_folder"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def ensure_credentials(config: Config) -> tuple[str, str] | None:
+    """Create the root credentials if there are none; return them only if they are new."""
+    path = Path(config.credentials_file)
+    if path.exists():
+        return None
+    alphabet = string.ascii_uppercase + string.digits
+    access_key = "CQ" + "".join(secrets.choice(alphabet) for _ in range(ACCESS_KEY_CHARACTERS - 2))
+    letters = string.ascii_letters + string.digits
+    secret_key = "".join(secrets.choice(letters) for _ in range(SECRET_KEY_CHARACTERS))
+    record = {
+        "credentials": [
+            {"access_key": access_key, "secret_key": secret_key, "name": ROOT_NAME},
+        ]
+    }
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        yaml.safe_dump(record, file, sort_keys=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    return access_key, secret_key
+
+
+def write_effective_config(config: Config) -> str:
+    """Write what is in force where the processes read it; return the file's path."""
+    path = Path(config.run_folder) / "effective.yaml"
+    write_config(config, path)
+    return str(path)
+
+
+def check_port(config: Config) -> None:
+    """Raise ConfigError if the gateway's port is taken by somebody else."""
+    family = socket.AF_INET6 if ":" in config.gateway.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.gateway.host, config.gateway.port))
+        except OSError as error:
+            raise ConfigError(
+                f"gateway.port: cannot listen on {config.gateway.host}:{config.gateway.port}: "
+                f"{error.strerror}; set gateway.port (or CRAQEN_GATEWAY_PORT) to a free one"
+            ) from error
+
+
+def greeting(config: Config, endpoint: str, new_keys: tuple[str, str] | None) -> str:
+    """The words for a store that is up: where it is and how to use it. The secret is shown once."""
+    lines = ["", f"Craqen is up: {endpoint}   (data in {config.data_folder})", ""]
+    certificate = ""
+    if config.gateway.tls:
+        certificate = config.gateway.tls_certificate or f"{config.data_folder}/tls/certificate.pem"
+    if new_keys:
+        access_key, secret_key = new_keys
+        lines += [
+            f"Credentials, made now and not shown again (they stay in {config.credentials_file}):",
+            "",
+            f"  export AWS_ACCESS_KEY_ID={access_key}",
+            f"  export AWS_SECRET_ACCESS_KEY={secret_key}",
+        ]
+    else:
+        lines += [f"Credentials: {config.credentials_file}", ""]
+    lines += [
+        f"  export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION={config.gateway.region}",
+        *([f"  export AWS_CA_BUNDLE={certificate}"] if certificate else []),
+        "",
+        "aws CLI:",
+        f"  aws --endpoint-url {endpoint} s3 mb s3://data",
+        f"  aws --endpoint-url {endpoint} s3 sync FOLDER s3://data/",
+        "boto3:",
+        f'  boto3.client("s3", endpoint_url="{endpoint}", region_name="{config.gateway.region}")',
+        "files:",
+    ]
+    if config.mount.point:
+        lines += [f"  the store is mounted at {config.mount.point}"]
+    else:
+        lines += [
+            f"  craqen mount --config {config.run_folder}/effective.yaml MOUNTPOINT",
+        ]
+    lines += ["", "Ctrl-C stops it.", ""]
+    return "\n".join(lines)
