@@ -66,20 +66,27 @@ class DataStore(Protocol):
         sized exactly)."""
         ...
 
-    async def read(self, extents: Sequence[Extent], offset: int, into: memoryview) -> None:
+    async def read(
+        self, extents: Sequence[Extent], offset: int, into: memoryview, *, generation: int = 0
+    ) -> None:
         """Fill *into* with file bytes from *offset*, verified; holes are zeros.
+
+        *generation* (``Inode.generation`` as just read) lets places of in-place-written chunks that were
+        looked up for the same generation be used again; 0 looks them up anew.
 
         Raises DataLossError (damaged or missing on every replica), UnavailableError.
         """
         ...
 
     async def read_batch(
-        self, reads: Sequence[tuple[Sequence[Extent], int, memoryview]]
+        self, reads: Sequence[tuple[Sequence[Extent], int, memoryview, int]]
     ) -> list[Exception | None]:
-        """Many reads at once: (extents, file offset, buffer); one outcome each."""
+        """Many reads at once: (extents, file offset, buffer, generation); one outcome each."""
         ...
 
-    async def locate(self, extents: Sequence[Extent], offset: int, length: int) -> list[Piece]:
+    async def locate(
+        self, extents: Sequence[Extent], offset: int, length: int, *, generation: int = 0
+    ) -> list[Piece]:
         """Pieces covering exactly ``[offset, offset+length)``, in order, verified before they are
         handed out.
 

@@ -417,6 +417,10 @@ class LifeStore(Protocol):
         next cursor."""
         ...
 
+    async def trim_feed(self) -> None:
+        """Drop feed entries older than their retention."""
+        ...
+
     async def wait_feed(self, after: bytes) -> None:
         """Return once the feed has something behind *after* (may return early)."""
         ...

@@ -1,0 +1,36 @@
+# Two commands matter: `make up` starts a store, `make test` passes the tests. Both set up what they need.
+PYTHON := .venv/bin/python
+
+.PHONY: up setup test check quick lint types compat bench wheel-test clean
+
+up: setup ## start a store on this host (ARGS="--mount DIR --port 9000 …")
+	@.venv/bin/craqen up $(ARGS)
+
+setup: ## virtual environment and packages; quick when nothing has changed
+	@.ci/setup
+
+test: setup lint types ## format, lint, types and all tests
+	@$(PYTHON) -m pytest -q -n 2 --dist loadfile
+
+quick: setup ## the tests that need neither processes nor a mount
+	@$(PYTHON) -m pytest -q -n 2 --dist loadfile -m "not mount and not slow"
+
+check: lint types quick ## what to run before a commit
+
+lint: setup
+	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet .
+
+types: setup
+	@.venv/bin/mypy
+
+compat: setup ## real clients against a freshly started store; writes docs/compat.md
+	@$(PYTHON) -m compat $(ARGS)
+
+bench: setup ## every figure of docs/benchmarks.md
+	@.venv/bin/craqen bench all $(ARGS)
+
+wheel-test: setup ## build the wheel, install it alone, and use it
+	@.ci/wheel-test
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
