@@ -24,7 +24,7 @@ types: setup
 	@.venv/bin/mypy
 
 compat: setup ## real clients against a freshly started store; writes docs/compat.md
-	@$(PYTHON) -m compat $(ARGS)
+	@$(PYTHON) compat $(ARGS)
 
 bench: setup ## every figure of docs/benchmarks.md
 	@.venv/bin/craqen bench all $(ARGS)

@@ -1,4 +1,5 @@
-"""DRIVER: one connection per storage node, opened when needed, with the descriptors it passed to us."""
+"""DRIVER: one connection per storage node, opened when needed, with the descriptors it passed to
+us."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class NodeConnection:
         self._closed = False
 
     def descriptor(self, file_key: int) -> int:
-        """The descriptor of a file that the node named. Raises ProtocolError if it was never passed."""
+        """The descriptor of a file that the node named. Raises ProtocolError if it was never
+        passed."""
         try:
             return self._files[file_key]
         except KeyError:
@@ -67,7 +69,8 @@ class NodeConnection:
         send: Sequence[memoryview] = (),
         receive: Sequence[memoryview] = (),
     ) -> R:
-        """One call; descriptors in the answer are kept. Raises what the node raised, UnavailableError."""
+        """One call; descriptors in the answer are kept. Raises what the node raised,
+        UnavailableError."""
         try:
             reply = await self._connection.call(
                 method,

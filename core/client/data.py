@@ -1,4 +1,5 @@
-"""DRIVER: ``DataStore`` (core/client/port.py) on a cluster: spans planned, read and written in parallel, memory bounded."""
+"""DRIVER: ``DataStore`` (core/client/port.py) on a cluster: spans planned, read and written in
+parallel, memory bounded."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ class ClusterDataStore:
     async def read_batch(
         self, reads: Sequence[tuple[Sequence[Extent], int, memoryview, int]]
     ) -> list[Exception | None]:
-        """Many reads at once: places are looked up together, then small reads run without waiting."""
+        """Many reads at once: places are looked up together, then small reads run without
+        waiting."""
         outcomes: list[Exception | None] = [None] * len(reads)
         for start in range(0, len(reads), BATCH_ITEMS_MAX):
             await self._read_group(reads, range(start, min(start + BATCH_ITEMS_MAX, len(reads))), outcomes)
@@ -137,9 +139,11 @@ class ClusterDataStore:
     def read_now(
         self, extents: Sequence[Extent], offset: int, into: memoryview, generation: int
     ) -> bool:
-        """Fill *into* without waiting, if it lies in one chunk whose place is known; else return False.
+        """Fill *into* without waiting, if it lies in one chunk whose place is known; else return
+        False.
 
-        For small reads on a hot path: a blocking read from the page cache or disk. A damaged page also
+        For small reads on a hot path: a blocking read from the page cache or disk. A damaged page
+        also
         gives False: the ordinary ``read`` then tries the other replicas.
         """
         spans = plan_range(extents, offset, len(into))
@@ -162,7 +166,8 @@ class ClusterDataStore:
     async def write_many(
         self, extents: Sequence[Extent], writes: Sequence[tuple[int, memoryview]]
     ) -> None:
-        """Write several ranges; those of one chunk in the order given, different chunks side by side."""
+        """Write several ranges; those of one chunk in the order given, different chunks side by
+        side."""
         rounds: list[dict[ChunkId, ChunkUpdate]] = []
         depth: dict[ChunkId, int] = {}
         for offset, data in writes:
@@ -293,7 +298,8 @@ def _pieces_of(span: ChunkSpan, content: BlockContent | None) -> list[Piece]:
 
 
 def _update_of(span: ChunkSpan, data: memoryview) -> ChunkUpdate:
-    """The update that puts *data* into the span. A whole chunk needs no reading at the storage side."""
+    """The update that puts *data* into the span. A whole chunk needs no reading at the storage
+    side."""
     if span.chunk_offset == 0 and span.length == span.layout.chunk_size_bytes:
         return ChunkUpdate(
             span.chunk_id,
@@ -317,7 +323,8 @@ def _update_of(span: ChunkSpan, data: memoryview) -> ChunkUpdate:
 
 
 async def _bounded(work: Sequence[Coroutine[None, None, None]]) -> None:
-    """Await coroutines, PARALLEL_SPANS_MAX at a time; the first error ends the call after all have settled."""
+    """Await coroutines, PARALLEL_SPANS_MAX at a time; the first error ends the call after all have
+    settled."""
     semaphore = asyncio.Semaphore(PARALLEL_SPANS_MAX)
 
     async def one(item: Coroutine[None, None, None]) -> None:

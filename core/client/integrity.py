@@ -1,7 +1,8 @@
 """Reading block bytes through a descriptor, and holding them against the page checksums.
 
-Every byte that leaves this module as data was checked against the checksum its writer stated. Blocking calls: small
-ones run on the event loop, large ones in a worker thread (they release the interpreter lock).
+Every byte that leaves this module as data was checked against the checksum its writer stated.
+Blocking calls: small ones run on the event loop, large ones in a worker thread (they release the
+interpreter lock).
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class BlockContent:
                 position = stop
 
     def verify(self, chunk_offset: int, length: int) -> None:
-        """Check every page that the range touches, without keeping the bytes. Raises DataLossError."""
+        """Check every page that the range touches, without keeping the bytes. Raises
+        DataLossError."""
         start = chunk_offset - chunk_offset % CHECKSUM_PAGE_BYTES
         end = min(self.length_bytes, chunk_offset + length + CHECKSUM_PAGE_BYTES - 1)
         if end < self.length_bytes:
@@ -99,7 +101,8 @@ class BlockContent:
             )
 
     def _check(self, position: int, data: memoryview) -> None:
-        """Hold *data*, which starts on a page boundary at *position*, against the page checksums."""
+        """Hold *data*, which starts on a page boundary at *position*, against the page
+        checksums."""
         page = position // CHECKSUM_PAGE_BYTES
         for start in range(0, len(data), CHECKSUM_PAGE_BYTES):
             stated = _PAGE_CRC.unpack_from(self.page_crcs, 4 * page)[0]

@@ -31,7 +31,8 @@ Span = ChunkSpan | HoleSpan
 
 
 def plan_range(extents: Sequence[Extent], offset: int, length: int) -> list[Span]:
-    """Spans that cover exactly ``[offset, offset + length)`` in order; *extents* sorted, disjoint."""
+    """Spans that cover exactly ``[offset, offset + length)`` in order; *extents* sorted,
+    disjoint."""
     spans: list[Span] = []
     position, end = offset, offset + length
     for extent in extents:

@@ -71,7 +71,8 @@ class DataStore(Protocol):
     ) -> None:
         """Fill *into* with file bytes from *offset*, verified; holes are zeros.
 
-        *generation* (``Inode.generation`` as just read) lets places of in-place-written chunks that were
+        *generation* (``Inode.generation`` as just read) lets places of in-place-written chunks that
+        were
         looked up for the same generation be used again; 0 looks them up anew.
 
         Raises DataLossError (damaged or missing on every replica), UnavailableError.

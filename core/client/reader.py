@@ -1,7 +1,8 @@
 """DRIVER: reads chunks: where they lie on this host, else their bytes; verified either way.
 
-Places (descriptor, offset, length, checksums) are kept while their lease runs. Those of dense segments never change;
-those of chunks written in place are used again only for the file generation that they were looked up for.
+Places (descriptor, offset, length, checksums) are kept while their lease runs. Those of dense
+segments never change; those of chunks written in place are used again only for the file generation
+that they were looked up for.
 """
 
 from __future__ import annotations
@@ -57,14 +58,16 @@ class ChunkReader:
         self._executor = executor
         self._places: OrderedDict[ChunkId, Place] = OrderedDict()
         self.lease_seconds = 10.0
-        """How long a place handed out may be used: half the shortest lease that a node has granted."""
+        """How long a place handed out may be used: half the shortest lease that a node has
+        granted."""
 
     def forget(self, chunk_id: ChunkId) -> None:
         """Drop the chunk's place: it was just written."""
         self._places.pop(chunk_id, None)
 
     def known_place(self, span: ChunkSpan, generation: int) -> Place | None:
-        """The place of the span's chunk if it may be used again now: the hot path, without waiting."""
+        """The place of the span's chunk if it may be used again now: the hot path, without
+        waiting."""
         place = self._places.get(span.chunk_id)
         if place is None:
             return None
@@ -76,7 +79,8 @@ class ChunkReader:
         return place
 
     async def read_span(self, span: ChunkSpan, into: memoryview, generation: int) -> None:
-        """Fill *into* (as long as the span) with verified bytes, zeros where an in-place chunk has none.
+        """Fill *into* (as long as the span) with verified bytes, zeros where an in-place chunk has
+        none.
 
         Tries the replicas in turn while time allows. Raises DataLossError, UnavailableError.
         """
@@ -90,7 +94,8 @@ class ChunkReader:
         await self._over_replicas(span, lambda attempt: self._read_once(span, into, generation, attempt))
 
     async def locate_span(self, span: ChunkSpan, generation: int) -> BlockContent | bytes | None:
-        """The block with the span's chunk, verified for the span's range; bytes if it is on another host;
+        """The block with the span's chunk, verified for the span's range; bytes if it is on another
+        host;
         None if an in-place chunk is absent."""
         found: list[BlockContent | bytes | None] = []
         await self._over_replicas(
@@ -101,7 +106,8 @@ class ChunkReader:
     async def _over_replicas(
         self, span: ChunkSpan, once: Callable[[int], Awaitable[None]]
     ) -> None:
-        """Call *once(attempt)* until it succeeds, the deadline passes, or every replica has lost the data."""
+        """Call *once(attempt)* until it succeeds, the deadline passes, or every replica has lost
+        the data."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DEADLINE_SECONDS
         losses = 0
@@ -181,7 +187,8 @@ class ChunkReader:
         return self._note(connection, span, generation, reply.located[0], asked, reply.lease_seconds)
 
     async def look_up_many(self, spans: Sequence[ChunkSpan], generation: int) -> None:
-        """Fetch the places of *spans* (those on this host) in one call per node; failures are left to the reads."""
+        """Fetch the places of *spans* (those on this host) in one call per node; failures are left
+        to the reads."""
         by_connection: dict[NodeConnection, list[ChunkSpan]] = {}
         for span in spans:
             if self.known_place(span, generation) is not None:
@@ -281,7 +288,8 @@ def read_place(span: ChunkSpan, content: BlockContent | None, into: memoryview) 
 
 
 def _require_sparse(span: ChunkSpan, length: int) -> None:
-    """Raise DataLossError if the span's segment was written whole, so that nothing may be missing."""
+    """Raise DataLossError if the span's segment was written whole, so that nothing may be
+    missing."""
     if span.dense:
         raise DataLossError(
             f"chunk {span.chunk_id.segment_id:x}.{span.chunk_id.index}: "

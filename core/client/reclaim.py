@@ -1,7 +1,9 @@
-"""DRIVER: gives back the space of what nobody refers to any more. Run by the manager, one at a time.
+"""DRIVER: gives back the space of what nobody refers to any more. Run by the manager, one at a
+time.
 
-Two sources: the removal queue (files whose last name and last session are gone and whose grace is over), and
-orphans: segments that a process wrote before it died, without ever making them part of a file.
+Two sources: the removal queue (files whose last name and last session are gone and whose grace is
+over), and orphans: segments that a process wrote before it died, without ever making them part of a
+file.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Reclaimer:
                 await asyncio.sleep(IDLE_SECONDS)
 
     async def free_due(self) -> int:
-        """Free what the removal queue has due, at most REMOVALS_PER_ROUND items; return how many."""
+        """Free what the removal queue has due, at most REMOVALS_PER_ROUND items; return how
+        many."""
         items = await self._meta.due_removals(limit=REMOVALS_PER_ROUND)
         for item in items:
             await self._data.remove_chunks(item.segment_id, item.layout, item.first_chunk)
@@ -55,7 +58,8 @@ class Reclaimer:
         return len(items)
 
     async def free_orphans(self) -> int:
-        """Remove the unreferenced segments of dead clients, then forget those; return how many segments."""
+        """Remove the unreferenced segments of dead clients, then forget those; return how many
+        segments."""
         freed = 0
         for client_id in await self._meta.dead_clients():
             for first, last in await self._meta.id_ranges(client_id):

@@ -20,7 +20,8 @@ class Routes:
         self._connections = connections
 
     def chain(self, layout: Layout, index: int) -> ChainRecord:
-        """The chain of chunk *index* under *layout*. Raises UnavailableError if the table is unknown."""
+        """The chain of chunk *index* under *layout*. Raises UnavailableError if the table is
+        unknown."""
         return self._source.routing.chain_for(layout.table_id, layout.stripe_seed, index)
 
     def all_chains(self, layout: Layout) -> Sequence[ChainRecord]:
@@ -56,7 +57,8 @@ class Routes:
         return node.node_id != connection.node.node_id
 
     async def reading_connection(self, chain: ChainRecord, attempt: int) -> NodeConnection:
-        """A connection to a replica that serves reads: one on this host first, others on later attempts.
+        """A connection to a replica that serves reads: one on this host first, others on later
+        attempts.
 
         Raises UnavailableError if no replica can be reached.
         """

@@ -1,7 +1,9 @@
-"""DRIVER: sends chunk updates to the heads of their chains until they are acknowledged, or time runs out.
+"""DRIVER: sends chunk updates to the heads of their chains until they are acknowledged, or time
+runs out.
 
-An update keeps its token over all attempts, so a lost answer never makes it apply twice. Tokens are (client, channel,
-sequence): one update at a time uses a channel, so that the storage side needs to remember one outcome per channel.
+An update keeps its token over all attempts, so a lost answer never makes it apply twice. Tokens are
+(client, channel, sequence): one update at a time uses a channel, so that the storage side needs to
+remember one outcome per channel.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class ChunkUpdate:
 
 
 class Updater:
-    """Makes updates. Channels are taken and returned without an await in between: no lock is needed."""
+    """Makes updates. Channels are taken and returned without an await in between: no lock is
+    needed."""
 
     def __init__(self, routes: Routes, client_id: int) -> None:
         self._routes = routes
@@ -64,7 +67,8 @@ class Updater:
     ) -> list[UpdateResult | CraqenError]:
         """Carry out *updates* of different chunks; one result or final error each.
 
-        Updates whose bytes are in a reserved block are tried on that connection only: its loss is their
+        Updates whose bytes are in a reserved block are tried on that connection only: its loss is
+        their
         final UnavailableError (the writer then fills another block).
         """
         results: list[UpdateResult | CraqenError | None] = [None] * len(updates)

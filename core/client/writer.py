@@ -1,7 +1,8 @@
 """DRIVER: writes one new immutable segment, chunk by chunk, with bounded memory.
 
-On the same host a chunk's bytes go straight into a reserved block of the head; one chunk is being filled while
-earlier ones are flushed and acknowledged. To another host, chunks are gathered in memory and sent whole.
+On the same host a chunk's bytes go straight into a reserved block of the head; one chunk is being
+filled while earlier ones are flushed and acknowledged. To another host, chunks are gathered in
+memory and sent whole.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ class ClusterSegmentWriter:
             flight.result()
 
     async def _commit(self, chunk: ChunkInProgress) -> None:
-        """Make the chunk's update. Replacing content by the same content is harmless, so an attempt whose
+        """Make the chunk's update. Replacing content by the same content is harmless, so an attempt
+        whose
         outcome is unknown is followed by one under a new token."""
         for attempt in range(ATTEMPTS_MAX):
             try:

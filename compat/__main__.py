@@ -1,0 +1,82 @@
+"""``make compat``: real clients against freshly started stores; the table goes to docs/compat.md.
+
+Each case starts from an empty bucket on a store that was just started, over http and again over
+https. A case that needs a program which is not installed is reported as skipped, with the package
+that has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import cases
+import mount_cases
+from main_case import main_case
+from setting import Result, Setting, Skipped, write_table
+
+from craqen.core.bench.store import LocalStore
+
+ALL_CASES = [*cases.CASES, *mount_cases.CASES, main_case]
+
+
+def run(selected: list[str], schemes: list[str], full: bool) -> list[Result]:
+    """Run the cases whose names contain one of *selected* (all if empty)."""
+    results: list[Result] = []
+    for scheme in schemes:
+        with tempfile.TemporaryDirectory(prefix="craqen-compat-") as work:
+            options = ["CRAQEN_GATEWAY_TLS=true"] if scheme == "https" else []
+            mount = Path(work) / "mount"
+            with LocalStore(folder=f"{work}/data", mount=str(mount), options=options) as store:
+                setting = Setting(store, scheme, Path(work), mount, full)
+                for case in ALL_CASES:
+                    name = case.__doc__ or case.__name__
+                    if selected and not any(word in name for word in selected):
+                        continue
+                    results.append(_run_one(case, name, setting))
+    return results
+
+
+def _run_one(case: object, name: str, setting: Setting) -> Result:
+    started = time.monotonic()
+    try:
+        note = case(setting) or ""  # type: ignore[operator]
+        outcome = "pass"
+    except Skipped as reason:
+        outcome, note = "skipped", str(reason)
+    except Exception as error:
+        traceback.print_exc()
+        outcome, note = (
+            "FAIL",
+            str(error).strip().splitlines()[-1][:200] if str(error) else repr(error),
+        )
+    seconds = time.monotonic() - started
+    print(f"{outcome:8} {setting.scheme:5} {seconds:6.1f} s  {name}  {note}", flush=True)
+    return Result(name, setting.scheme, outcome, note, seconds)
+
+
+def main() -> int:
+    """Run what the command line asks for; return 0 if nothing failed."""
+    parser = argparse.ArgumentParser(prog="make compat")
+    parser.add_argument("--only", action="append", default=[], help="part of a case's name")
+    parser.add_argument("--scheme", choices=["http", "https"], action="append")
+    parser.add_argument("--quick", action="store_true", help="a small tree in the main case")
+    parser.add_argument("--no-table", action="store_true", help="leave docs/compat.md alone")
+    arguments = parser.parse_args()
+    results = run(arguments.only, arguments.scheme or ["http", "https"], not arguments.quick)
+    if not arguments.no_table and not arguments.only:
+        write_table(results)
+    passed = sum(result.outcome == "pass" for result in results)
+    failed = sum(result.outcome == "FAIL" for result in results)
+    skipped = len(results) - passed - failed
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+sys.exit(main())
