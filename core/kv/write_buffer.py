@@ -1,0 +1,211 @@
+"""The writes of one transaction before it commits, and how its own reads see them.
+
+Pure. Clears of ranges come first, then what is known of single keys, then versionstamped keys: the
+buffer keeps the three apart so that the order in which they were called does not matter any more.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from .checks import (
+    add_to_counter,
+    check_key,
+    check_range,
+    check_transaction_size,
+    check_value,
+    stamped_key_bounds,
+    unreadable_error,
+)
+from .store import KeyValue
+
+Range = tuple[bytes, bytes]
+
+Known = bytes | int | None
+"""What a transaction wrote to a key: a value, a number to add to the stored one, or None."""
+
+_UNTOUCHED: Final = object()
+
+
+class WriteBuffer:
+    """Writes in order of effect. Every method that takes keys raises what core/kv/checks.py says.
+
+    ATTRIBUTES ``values`` by key; ``cleared``, disjoint ascending ranges; ``stamped_values`` by key
+    (prefix, suffix); ``stamped_keys`` (prefix, suffix, value); ``conflicts``, explicit write
+    conflict ranges; ``size_bytes`` counts towards the transaction's limit.
+    """
+
+    __slots__ = (
+        "cleared",
+        "conflicts",
+        "size_bytes",
+        "stamped_keys",
+        "stamped_values",
+        "values",
+    )
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, Known] = {}
+        self.cleared: list[Range] = []
+        self.stamped_values: dict[bytes, tuple[bytes, bytes]] = {}
+        self.stamped_keys: list[tuple[bytes, bytes, bytes]] = []
+        self.conflicts: list[Range] = []
+        self.size_bytes = 0
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Set *key*."""
+        check_key(key)
+        check_value(value)
+        self.grow(len(key) + len(value))
+        if self.stamped_values:
+            self.stamped_values.pop(key, None)
+        self.values[key] = value
+
+    def clear(self, key: bytes) -> None:
+        """Remove *key*."""
+        check_key(key)
+        self.grow(len(key))
+        self.stamped_values.pop(key, None)
+        self.values[key] = None
+
+    def clear_range(self, begin: bytes, end: bytes) -> None:
+        """Remove ``[begin, end)``, with what was written there before."""
+        check_range(begin, end)
+        if begin >= end:
+            return
+        self.grow(len(begin) + len(end))
+        for table in (self.values, self.stamped_values):
+            for key in [key for key in table if begin <= key < end]:
+                del table[key]
+        self.stamped_keys = [
+            stamped
+            for stamped in self.stamped_keys
+            if not begin <= stamped_key_bounds(stamped[0], stamped[1])[0] < end
+        ]
+        self.cleared = _merged(self.cleared, begin, end)
+
+    def add(self, key: bytes, delta: int) -> None:
+        """Add *delta* to the counter at *key*."""
+        check_key(key)
+        if key in self.stamped_values:
+            raise unreadable_error()
+        self.grow(len(key) + 8)
+        known = self.values.get(key, _UNTOUCHED)
+        if known is _UNTOUCHED:
+            self.values[key] = add_to_counter(None, delta) if self.in_cleared(key) else delta
+        elif isinstance(known, int):
+            self.values[key] = known + delta
+        else:
+            assert known is None or isinstance(known, bytes)
+            self.values[key] = add_to_counter(known, delta)
+
+    def set_versionstamped_key(self, prefix: bytes, suffix: bytes, value: bytes) -> None:
+        """Set ``prefix + versionstamp + suffix``."""
+        low = stamped_key_bounds(prefix, suffix)[0]
+        check_key(low)
+        check_value(value)
+        self.grow(len(low) + len(value))
+        self.stamped_keys.append((prefix, suffix, value))
+
+    def set_versionstamped_value(self, key: bytes, prefix: bytes, suffix: bytes) -> None:
+        """Set *key* to ``prefix + versionstamp + suffix``."""
+        check_key(key)
+        stamped = stamped_key_bounds(prefix, suffix)[0]
+        check_value(stamped)
+        self.grow(len(key) + len(stamped))
+        self.values.pop(key, None)
+        self.stamped_values[key] = (prefix, suffix)
+
+    def add_conflict_range(self, begin: bytes, end: bytes) -> None:
+        """Make readers of ``[begin, end)`` conflict."""
+        check_range(begin, end)
+        if begin < end:
+            self.grow(len(begin) + len(end))
+            self.conflicts.append((begin, end))
+
+    def grow(self, size_bytes: int) -> None:
+        """Count *size_bytes* more. Raises LimitExceededError at the transaction's limit."""
+        self.size_bytes += size_bytes
+        check_transaction_size(self.size_bytes)
+
+    def in_cleared(self, key: bytes) -> bool:
+        """Tell whether a cleared range covers *key*."""
+        cleared = self.cleared
+        if not cleared:
+            return False
+        index = bisect_left(cleared, (key + b"\x00",)) - 1
+        return index >= 0 and key < cleared[index][1]
+
+    def covers(self, key: bytes) -> bool:
+        """Tell whether the value of *key* is known without the store."""
+        known = self.values.get(key, _UNTOUCHED)
+        if known is _UNTOUCHED:
+            return self.in_cleared(key)
+        return not isinstance(known, int)
+
+    def read(self, key: bytes, stored: bytes | None) -> bytes | None:
+        """Return what the transaction sees at *key* where the store has *stored*."""
+        known = self.values.get(key, _UNTOUCHED)
+        if known is _UNTOUCHED:
+            return None if self.in_cleared(key) else stored
+        if isinstance(known, int):
+            return add_to_counter(stored, known)
+        assert known is None or isinstance(known, bytes)
+        return known
+
+    def check_readable(self, begin: bytes, end: bytes) -> None:
+        """Raise InvalidArgumentError when ``[begin, end)`` may hold a versionstamp to come."""
+        for key in self.stamped_values:
+            if begin <= key < end:
+                raise unreadable_error()
+        for prefix, suffix, _ in self.stamped_keys:
+            low, high = stamped_key_bounds(prefix, suffix)
+            if begin < high and low < end:
+                raise unreadable_error()
+
+    def touches(self, begin: bytes, end: bytes) -> bool:
+        """Tell whether anything written can change what a read of ``[begin, end)`` sees."""
+        return any(begin <= key < end for key in self.values) or any(
+            begin < high and low < end for low, high in self.cleared
+        )
+
+    def merge(
+        self, stored: Iterable[KeyValue], begin: bytes, end: bytes, *, reverse: bool
+    ) -> Iterator[KeyValue]:
+        """Yield what the transaction sees in ``[begin, end)`` where the store has *stored*.
+
+        *stored* must be the pairs of that range in the order asked for; it is consumed lazily.
+        """
+        own = sorted((key for key in self.values if begin <= key < end), reverse=reverse)
+        position = 0
+        for key, value in stored:
+            while position < len(own) and (own[position] > key if reverse else own[position] < key):
+                yield from self._own_pair(own[position])
+                position += 1
+            if position < len(own) and own[position] == key:
+                position += 1
+            seen = self.read(key, value)
+            if seen is not None:
+                yield key, seen
+        for key in own[position:]:
+            yield from self._own_pair(key)
+
+    def _own_pair(self, key: bytes) -> Iterator[KeyValue]:
+        seen = self.read(key, None)
+        if seen is not None:
+            yield key, seen
+
+
+def _merged(ranges: list[Range], begin: bytes, end: bytes) -> list[Range]:
+    """Return *ranges* with ``[begin, end)`` added, still disjoint and ascending."""
+    apart = []
+    for low, high in ranges:
+        if high < begin or end < low:
+            apart.append((low, high))
+        else:
+            begin, end = min(begin, low), max(end, high)
+    apart.append((begin, end))
+    apart.sort()
+    return apart
