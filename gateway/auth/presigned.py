@@ -1,0 +1,155 @@
+"""Signature Version 4 in the query: presigned URLs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import S3Error
+from ..routing import parse_query
+from .credentials import CredentialStore
+from .request import Authentication, ChunkSigning, Payload, SignedRequest
+from .sigv4 import (
+    ALGORITHM,
+    ALGORITHM_ASYMMETRIC,
+    CLOCK_SKEW_SECONDS_MAX,
+    SigningKeys,
+    canonical_query,
+    canonical_request,
+    check_scope,
+    check_signature,
+    check_signed_headers,
+    find_credentials,
+    iso_time,
+    parse_credential,
+    parse_timestamp,
+    payload_kind,
+    signed_names,
+)
+
+EXPIRES_SECONDS_MAX = 7 * 24 * 3600  # what AWS allows; also bounds the dates of cached signing keys
+
+_CODE = "AuthorizationQueryParametersError"
+_NEEDED = (
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Signature",
+    "X-Amz-Date",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Expires",
+)
+_OWN_PARAMETERS = frozenset({*(name.lower() for name in _NEEDED), "x-amz-content-sha256"})
+
+
+class PresignedVerifier:
+    """Checks requests signed in their query."""
+
+    def __init__(self, store: CredentialStore, region: str, keys: SigningKeys) -> None:
+        self._store = store
+        self._region = region
+        self._keys = keys
+
+    def verify(self, request: SignedRequest, now_seconds: float) -> Authentication:
+        """Return who signed *request*.
+
+        Raises S3Error: AuthorizationQueryParametersError, AccessDenied (expired, not yet valid,
+        headers not signed), InvalidAccessKeyId, InvalidToken, ExpiredToken, InvalidArgument,
+        SignatureDoesNotMatch, NotImplemented.
+        """
+        query = parse_query(request.raw_query)
+        _check_parameters(query)
+        scope = parse_credential(query["X-Amz-Credential"], _CODE)
+        check_scope(scope, self._region, _CODE, "Error parsing the X-Amz-Credential parameter")
+        timestamp = query["X-Amz-Date"]
+        _check_validity(timestamp, _expires_seconds(query["X-Amz-Expires"]), now_seconds)
+        if timestamp[:8] != scope.date:
+            raise S3Error(
+                _CODE,
+                f'Invalid credential date "{scope.date}". This date is not the same as X-Amz-Date: '
+                f'"{timestamp[:8]}".',
+            )
+        headers = request.headers
+        token = query.get("X-Amz-Security-Token") or headers.get("x-amz-security-token", "")
+        credentials = find_credentials(self._store, scope.access_key, token, now_seconds)
+        content_sha256 = query.get("X-Amz-Content-Sha256") or headers.get(
+            "x-amz-content-sha256", Payload.UNSIGNED.value
+        )
+        payload = payload_kind(content_sha256)
+        names = signed_names(query["X-Amz-SignedHeaders"])
+        check_signed_headers(names, headers)
+        canonical = canonical_request(
+            request,
+            canonical_query(request.raw_query, without="X-Amz-Signature"),
+            names,
+            content_sha256,
+        )
+        key = self._keys.get(scope, credentials.secret_key)
+        scope_text = scope.text()
+        signature = query["X-Amz-Signature"]
+        check_signature(canonical, timestamp, scope_text, key, signature, scope.access_key)
+        signing = None
+        if payload is Payload.CHUNKS_SIGNED or payload is Payload.CHUNKS_SIGNED_TRAILER:
+            signing = ChunkSigning(key, timestamp, scope_text, signature)
+        literal = content_sha256.lower() if payload is Payload.LITERAL else ""
+        return Authentication(credentials, payload, literal, signing, True, hoisted_headers(query))
+
+
+def hoisted_headers(query: Mapping[str, str]) -> dict[str, str]:
+    """The ``x-amz-*`` parameters that a signer moved from headers to the query, as headers."""
+    return {
+        name.lower(): value
+        for name, value in query.items()
+        if name[:6].lower() == "x-amz-" and name.lower() not in _OWN_PARAMETERS
+    }
+
+
+def _check_parameters(query: Mapping[str, str]) -> None:
+    algorithm = query.get("X-Amz-Algorithm")
+    if algorithm is not None and algorithm != ALGORITHM:
+        if algorithm == ALGORITHM_ASYMMETRIC:
+            raise S3Error("NotImplemented", f"{ALGORITHM_ASYMMETRIC} is not implemented")
+        raise S3Error(_CODE, f'X-Amz-Algorithm only supports "{ALGORITHM}"')
+    if any(not query.get(name) for name in _NEEDED):
+        raise S3Error(
+            _CODE,
+            "Query-string authentication version 4 requires the X-Amz-Algorithm, "
+            "X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and "
+            "X-Amz-Expires parameters.",
+        )
+
+
+def _expires_seconds(value: str) -> int:
+    digits = value.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        raise S3Error(_CODE, "X-Amz-Expires should be a number")
+    seconds = int(value)
+    if seconds < 1:
+        raise S3Error(_CODE, "X-Amz-Expires must be positive")
+    if seconds > EXPIRES_SECONDS_MAX:
+        raise S3Error(
+            _CODE,
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires "
+            f"must be less than {EXPIRES_SECONDS_MAX} seconds",
+        )
+    return seconds
+
+
+def _check_validity(timestamp: str, expires_seconds: int, now_seconds: float) -> None:
+    try:
+        signed_seconds = parse_timestamp(timestamp)
+    except S3Error as error:
+        raise S3Error(
+            _CODE, "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
+        ) from error
+    if signed_seconds > now_seconds + CLOCK_SKEW_SECONDS_MAX:
+        raise S3Error("AccessDenied", "Request is not yet valid")
+    ends_seconds = signed_seconds + expires_seconds
+    if now_seconds > ends_seconds:
+        raise S3Error(
+            "AccessDenied",
+            "Request has expired",
+            fields={
+                "X-Amz-Expires": str(expires_seconds),
+                "Expires": iso_time(ends_seconds),
+                "ServerTime": iso_time(now_seconds),
+            },
+        )

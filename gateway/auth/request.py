@@ -1,0 +1,67 @@
+"""What signature checks see of a request, and what they answer. Pure records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from ..headers import Headers
+from .credentials import Credentials
+
+
+class SignedRequest(NamedTuple):
+    """A request as it stood on the wire: nothing decoded, header names in lower case."""
+
+    method: str
+    raw_path: str
+    """As in the request line, without the query."""
+    raw_query: str
+    headers: Headers
+
+
+class Payload(Enum):
+    """How the body is covered by the signature."""
+
+    LITERAL = "LITERAL"
+    """Its SHA-256 is signed: compare it at the end of the body."""
+    UNSIGNED = "UNSIGNED-PAYLOAD"
+    CHUNKS_SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    CHUNKS_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+    CHUNKS_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body is framed as aws-chunked."""
+        return self in _CHUNKED
+
+
+_CHUNKED = frozenset(
+    {Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER, Payload.CHUNKS_UNSIGNED_TRAILER}
+)
+
+
+class ChunkSigning(NamedTuple):
+    """What the first chunk's signature builds on. Holds a key: never print it."""
+
+    key: bytes
+    timestamp: str
+    scope: str
+    seed_signature: str
+
+    def __repr__(self) -> str:
+        return f"ChunkSigning(scope={self.scope!r})"
+
+
+class Authentication(NamedTuple):
+    """A request whose signature held."""
+
+    credentials: Credentials
+    payload: Payload
+    content_sha256: str
+    """Payload.LITERAL: the hex digest that the body must have; else empty."""
+    chunk_signing: ChunkSigning | None
+    """For the chunk decoder, where chunks are signed."""
+    presigned: bool
+    hoisted_headers: Mapping[str, str]
+    """Presigned: ``x-amz-*`` query parameters that stand for headers, in lower case."""
