@@ -183,13 +183,13 @@ class Committer:
         if error is None:
             return
         if len(batch) == 1:
-            raise translate(error, self._environment.folder) from error
+            raise self._environment.explain(error) from error
         # The disk refused them together: find out which of them it takes alone.
         for job in batch:
             error = self._attempt([job])
             if error is not None:
                 job.committed = False
-                job.error = translate(error, self._environment.folder)
+                job.error = self._environment.explain(error)
 
     def _attempt(self, batch: list[CommitJob]) -> lmdb.Error | None:
         """Commit *batch* as one LMDB transaction (an empty one is filled first).

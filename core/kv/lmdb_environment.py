@@ -41,6 +41,9 @@ SPARE_SNAPSHOTS_MAX: Final = 64
 READER_CHECK_SECONDS: Final = 10.0
 """How often the snapshots of processes that died are given up, so that their pages are reused."""
 
+SPACE_PROBE_BYTES: Final = 16 * MIB
+"""More than the greatest transaction takes: a write that fell short had less than this."""
+
 FORMAT_ROW: Final = b"\xfff"
 FORMAT: Final = b"craqen-kv 1"
 
@@ -115,6 +118,28 @@ class LmdbEnvironment:
         """Follow a map that another process has grown. No transaction may be open."""
         with self.lock:
             self.env.set_mapsize(0)
+
+    def explain(self, error: lmdb.Error) -> CraqenError:
+        """Return our error for a write that failed with *error*.
+
+        LMDB calls a short write an I/O error, and on a full disk the first write that fails is
+        short as a rule. Asking for the space directly tells the two apart; where it is granted, it
+        lies at the end of the file and LMDB uses it next.
+        """
+        if getattr(error, "code", 0) == errno.EIO:
+            try:
+                descriptor = os.open(self.folder / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    end = os.fstat(descriptor).st_size
+                    os.posix_fallocate(descriptor, end, SPACE_PROBE_BYTES)
+                finally:
+                    os.close(descriptor)
+            except OSError as refusal:
+                if refusal.errno in _SPACE_ERRNOS:
+                    return NoSpaceError(
+                        f"{self.folder}: the disk is full or over quota ({refusal}): free some"
+                    )
+        return translate(error, self.folder)
 
     def flush(self) -> None:
         """Put everything committed on stable storage. Raises lmdb.Error."""

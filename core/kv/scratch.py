@@ -57,8 +57,10 @@ class IntervalFlusher:
         path = folder / MARK_NAME
         try:
             found = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise OperatorError(f"{path}: cannot be read: {error}") from error
         if found and found != _boot_id():
             raise OperatorError(
                 f"{folder}: the host went down while this store was open with durability "
