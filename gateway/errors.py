@@ -46,6 +46,7 @@ ERRORS: dict[str, ErrorKind] = {
         "your key and signing method.",
     ),
     # what is asked
+    "BadRequest": ErrorKind(400, "Bad Request"),
     "EntityTooLarge": ErrorKind(
         400, "Your proposed upload exceeds the maximum allowed object size."
     ),

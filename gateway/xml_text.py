@@ -12,8 +12,7 @@ XML_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
-
-_NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+_UNCARRIED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def needs_escape(text: str) -> bool:
@@ -28,14 +27,12 @@ def escape(text: str) -> str:
     """
     if _SPECIAL.search(text) is None:
         return text
-    return _SPECIAL.sub(_reference, text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _UNCARRIED.sub(_reference, text.replace('"', "&quot;"))
 
 
 def _reference(match: re.Match[str]) -> str:
     character = match.group()
-    named = _NAMED.get(character)
-    if named is not None:
-        return named
     if "\ud800" <= character <= "\udfff":
         return "\ufffd"
     return f"&#x{ord(character):x};"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import S3Error
 from ..routing import parse_query
+from ..times import iso_seconds
 from .credentials import CredentialStore
 from .request import Authentication, ChunkSigning, Payload, SignedRequest
 from .sigv4 import (
@@ -19,7 +20,6 @@ from .sigv4 import (
     check_signature,
     check_signed_headers,
     find_credentials,
-    iso_time,
     parse_credential,
     parse_timestamp,
     payload_kind,
@@ -149,7 +149,7 @@ def _check_validity(timestamp: str, expires_seconds: int, now_seconds: float) ->
             "Request has expired",
             fields={
                 "X-Amz-Expires": str(expires_seconds),
-                "Expires": iso_time(ends_seconds),
-                "ServerTime": iso_time(now_seconds),
+                "Expires": iso_seconds(ends_seconds),
+                "ServerTime": iso_seconds(now_seconds),
             },
         )

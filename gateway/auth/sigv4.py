@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 from calendar import timegm
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from time import gmtime, strftime, strptime
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from urllib.parse import quote, unquote_to_bytes
 from ..errors import S3Error, invalid_argument, not_implemented
 from ..headers import Headers
 from ..routing import split_query
+from ..times import iso_seconds, parse_http_date
 from .credentials import Credentials, CredentialStore
 from .request import Authentication, ChunkSigning, Payload, SignedRequest
 
@@ -219,11 +219,9 @@ def _request_time(headers: Headers) -> tuple[str, float]:
         return value, parse_timestamp(value)
     value = headers.get("date")
     if value is not None:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp()
+        seconds = parse_http_date(value)
+        if seconds is not None:
             return strftime("%Y%m%dT%H%M%SZ", gmtime(seconds)), seconds
-        except (ValueError, OverflowError, OSError):
-            pass  # as bad as none
     raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
 
 
@@ -248,15 +246,10 @@ def time_too_skewed(timestamp: str, now_seconds: float) -> S3Error:
         "RequestTimeTooSkewed",
         fields={
             "RequestTime": timestamp,
-            "ServerTime": iso_time(now_seconds),
+            "ServerTime": iso_seconds(now_seconds),
             "MaxAllowedSkewMilliseconds": str(CLOCK_SKEW_SECONDS_MAX * 1000),
         },
     )
-
-
-def iso_time(seconds: float) -> str:
-    """``2013-05-24T00:00:00Z``, as error fields have it."""
-    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds))
 
 
 def find_credentials(

@@ -1,0 +1,237 @@
+"""Result documents other than object listings: templates. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..core.meta.records import Bucket, Part, Upload
+from .body.checksums import ALGORITHMS, Algorithm
+from .errors import S3Error
+from .listings import ListQuery, Person, plain_text, url_text
+from .times import iso_milliseconds
+from .xml_text import NAMESPACE, XML_DECLARATION, escape
+
+
+class DeleteFailure(NamedTuple):
+    """One object of DeleteObjects that was not deleted."""
+
+    key: bytes
+    version_id: str
+    error: S3Error
+
+
+def _document(root: str, *parts: str) -> bytes:
+    body = "".join(parts)
+    return f'{XML_DECLARATION}<{root} xmlns="{NAMESPACE}">{body}</{root}>'.encode()
+
+
+def _element(name: str, text: str) -> str:
+    return f"<{name}>{escape(text)}</{name}>"
+
+
+def _etag(etag: str) -> str:
+    return f"<ETag>&quot;{escape(etag)}&quot;</ETag>"
+
+
+def _flag(name: str, value: bool) -> str:
+    return f"<{name}>true</{name}>" if value else f"<{name}>false</{name}>"
+
+
+def _checksums(checksums: Mapping[str, str], checksum_type: str = "") -> str:
+    text = "".join(_element(f"Checksum{name.upper()}", value) for name, value in checksums.items())
+    return text + _element("ChecksumType", checksum_type) if text and checksum_type else text
+
+
+def _algorithm(name: str, checksum_type: str) -> str:
+    algorithm: Algorithm | None = ALGORITHMS.get(name)
+    if algorithm is None:
+        return ""
+    return _element("ChecksumAlgorithm", algorithm.label) + _element("ChecksumType", checksum_type)
+
+
+def list_buckets(
+    buckets: Iterable[Bucket],
+    owner: Person,
+    *,
+    prefix: str = "",
+    next_token: str | None = None,
+) -> bytes:
+    """ListAllMyBucketsResult. *next_token* None: this is the last page."""
+    rows = "".join(
+        f"<Bucket><Name>{escape(bucket.name)}</Name>"
+        f"<CreationDate>{iso_milliseconds(bucket.created_ns)}</CreationDate>"
+        f"<BucketRegion>{escape(bucket.region)}</BucketRegion></Bucket>"
+        for bucket in buckets
+    )
+    return _document(
+        "ListAllMyBucketsResult",
+        owner.element("Owner"),
+        f"<Buckets>{rows}</Buckets>",
+        _element("Prefix", prefix) if prefix else "",
+        _element("ContinuationToken", next_token) if next_token is not None else "",
+    )
+
+
+def initiate_multipart_upload(bucket: str, key: bytes, upload_id: str) -> bytes:
+    """InitiateMultipartUploadResult."""
+    return _document(
+        "InitiateMultipartUploadResult",
+        _element("Bucket", bucket),
+        f"<Key>{plain_text(key)}</Key>",
+        _element("UploadId", upload_id),
+    )
+
+
+def complete_multipart_upload(
+    location: str,
+    bucket: str,
+    key: bytes,
+    etag: str,
+    checksums: Mapping[str, str],
+    checksum_type: str,
+) -> bytes:
+    """CompleteMultipartUploadResult. *location* is the object's URL."""
+    return _document(
+        "CompleteMultipartUploadResult",
+        _element("Location", location),
+        _element("Bucket", bucket),
+        f"<Key>{plain_text(key)}</Key>",
+        _etag(etag),
+        _checksums(checksums, checksum_type),
+    )
+
+
+def list_parts(
+    upload: Upload,
+    parts: Sequence[Part],
+    *,
+    marker: int,
+    limit: int,
+    truncated: bool,
+    owner: Person,
+) -> bytes:
+    """ListPartsResult. *marker*: the part number the page began behind."""
+    rows = "".join(
+        f"<Part><PartNumber>{part.number}</PartNumber>"
+        f"<LastModified>{iso_milliseconds(part.modified_ns)}</LastModified>"
+        f"{_etag(part.etag)}<Size>{part.size}</Size>{_checksums(part.checksums)}</Part>"
+        for part in parts
+    )
+    return _document(
+        "ListPartsResult",
+        _element("Bucket", upload.bucket),
+        f"<Key>{plain_text(upload.key)}</Key>",
+        _element("UploadId", upload.upload_id),
+        owner.element("Initiator"),
+        owner.element("Owner"),
+        _element("StorageClass", upload.attributes.storage_class),
+        _algorithm(upload.checksum_algorithm, upload.checksum_type),
+        f"<PartNumberMarker>{marker}</PartNumberMarker>",
+        f"<NextPartNumberMarker>{parts[-1].number if parts else marker}</NextPartNumberMarker>",
+        f"<MaxParts>{limit}</MaxParts>",
+        _flag("IsTruncated", truncated),
+        rows,
+    )
+
+
+def list_multipart_uploads(
+    query: ListQuery,
+    uploads: Sequence[Upload],
+    common_prefixes: Sequence[bytes],
+    *,
+    key_marker: bytes,
+    upload_id_marker: str,
+    next_markers: tuple[bytes, str] | None,
+    owner: Person,
+) -> bytes:
+    """ListMultipartUploadsResult. *next_markers* (key, upload id) None: this is the last page."""
+    text = url_text if query.url_encoding else plain_text
+    rows = "".join(
+        f"<Upload><Key>{text(upload.key)}</Key>{_element('UploadId', upload.upload_id)}"
+        f"{owner.element('Initiator')}{owner.element('Owner')}"
+        f"{_element('StorageClass', upload.attributes.storage_class)}"
+        f"<Initiated>{iso_milliseconds(upload.initiated_ns)}</Initiated>"
+        f"{_algorithm(upload.checksum_algorithm, upload.checksum_type)}</Upload>"
+        for upload in uploads
+    )
+    prefixes = "".join(
+        f"<CommonPrefixes><Prefix>{text(prefix)}</Prefix></CommonPrefixes>"
+        for prefix in common_prefixes
+    )
+    next_key, next_upload_id = next_markers or (b"", "")
+    return _document(
+        "ListMultipartUploadsResult",
+        _element("Bucket", query.bucket),
+        f"<KeyMarker>{text(key_marker)}</KeyMarker>",
+        _element("UploadIdMarker", upload_id_marker),
+        f"<NextKeyMarker>{text(next_key)}</NextKeyMarker>",
+        _element("NextUploadIdMarker", next_upload_id),
+        f"<Prefix>{text(query.prefix)}</Prefix>",
+        f"<Delimiter>{text(query.delimiter)}</Delimiter>" if query.delimiter else "",
+        "<EncodingType>url</EncodingType>" if query.url_encoding else "",
+        f"<MaxUploads>{query.limit}</MaxUploads>",
+        _flag("IsTruncated", next_markers is not None),
+        rows,
+        prefixes,
+    )
+
+
+def copy_object(
+    etag: str, modified_ns: int, checksums: Mapping[str, str], checksum_type: str
+) -> bytes:
+    """CopyObjectResult."""
+    return _document(
+        "CopyObjectResult",
+        f"<LastModified>{iso_milliseconds(modified_ns)}</LastModified>",
+        _etag(etag),
+        _checksums(checksums, checksum_type),
+    )
+
+
+def copy_part(etag: str, modified_ns: int, checksums: Mapping[str, str]) -> bytes:
+    """CopyPartResult."""
+    return _document(
+        "CopyPartResult",
+        f"<LastModified>{iso_milliseconds(modified_ns)}</LastModified>",
+        _etag(etag),
+        _checksums(checksums),
+    )
+
+
+def delete_result(
+    deleted: Iterable[tuple[bytes, str]], failures: Iterable[DeleteFailure], *, quiet: bool
+) -> bytes:
+    """DeleteResult. *deleted*: key and version id (may be empty); left out when *quiet*."""
+    rows = []
+    if not quiet:
+        for key, version_id in deleted:
+            version = _element("VersionId", version_id) if version_id else ""
+            rows.append(f"<Deleted><Key>{plain_text(key)}</Key>{version}</Deleted>")
+    for failure in failures:
+        version = _element("VersionId", failure.version_id) if failure.version_id else ""
+        rows.append(
+            f"<Error><Key>{plain_text(failure.key)}</Key>{version}"
+            f"{_element('Code', failure.error.code)}"
+            f"{_element('Message', failure.error.message)}</Error>"
+        )
+    return _document("DeleteResult", *rows)
+
+
+def location_constraint(region: str) -> bytes:
+    """LocationConstraint; empty for us-east-1, as AWS has it."""
+    return _document("LocationConstraint", "" if region == "us-east-1" else escape(region))
+
+
+def versioning_configuration() -> bytes:
+    """VersioningConfiguration of a bucket whose versioning was never set."""
+    return _document("VersioningConfiguration")
+
+
+def tagging(tags: Mapping[str, str]) -> bytes:
+    """Tagging."""
+    rows = "".join(
+        f"<Tag>{_element('Key', key)}{_element('Value', value)}</Tag>"
+        for key, value in tags.items()
+    )
+    return _document("Tagging", f"<TagSet>{rows}</TagSet>")

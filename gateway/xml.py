@@ -1,0 +1,67 @@
+"""Parsing request documents safely: bounded, no DTD, no entities, the namespace optional. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from .errors import S3Error
+
+DOCUMENT_BYTES_MAX = 4 * 1024 * 1024  # 10,000 parts with SHA-512, or 1,000 keys of any content
+SMALL_DOCUMENT_BYTES_MAX = 64 * 1024  # settings and tags
+MARKUP_MAX = 250_000  # tags in a document; 10,000 parts with a checksum need 100,000
+
+_DECLARATION = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]*)["']""")
+_ENCODINGS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Element = ElementTree.Element
+
+
+def parse_document(body: bytes, root: str, *, bytes_max: int = DOCUMENT_BYTES_MAX) -> Element:
+    """The root element of *body*, whose local name must be *root*.
+
+    Raises S3Error: MalformedXML (also for DTDs, entities and encodings other than UTF-8),
+    MaxMessageLengthExceeded.
+    """
+    if len(body) > bytes_max:
+        raise S3Error("MaxMessageLengthExceeded", fields={"MaxMessageLengthBytes": str(bytes_max)})
+    # UTF-8 alone lets the markup that must not occur be found as plain bytes.
+    declared = _DECLARATION.match(body.removeprefix(_BYTE_ORDER_MARK).lstrip())
+    if declared is not None and declared[1].lower() not in _ENCODINGS:
+        raise malformed()
+    if b"\0" in body or b"<!DOCTYPE" in body or body.count(b"<") > MARKUP_MAX:
+        raise malformed()
+    try:
+        element = ElementTree.fromstring(body)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise malformed() from error
+    if local_name(element) != root:
+        raise malformed()
+    return element
+
+
+def malformed() -> S3Error:
+    """The error for a document that is not what the operation takes."""
+    return S3Error("MalformedXML")
+
+
+def local_name(element: Element) -> str:
+    """The element's name without its namespace."""
+    tag: str = element.tag
+    return tag[tag.rfind("}") + 1 :]
+
+
+def texts(element: Element) -> Iterator[tuple[str, str]]:
+    """Name and text of each child of *element*."""
+    for child in element:
+        tag: str = child.tag
+        yield tag[tag.rfind("}") + 1 :], child.text or ""
+
+
+def children(element: Element, name: str) -> Iterator[Element]:
+    """The children of *element* called *name*."""
+    for child in element:
+        if local_name(child) == name:
+            yield child
