@@ -8,12 +8,11 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
-import msgspec
-
 from ..cluster.records import NodeRecord
 from ..errors import ProtocolError, UnavailableError
 from ..transport.port import Connection
 from ..transport.registry import transport_for
+from ..wire.codec import decode
 from ..wire.messages import HelloReply, HelloRequest, Message, Method, encode
 
 PROTOCOL_VERSION = 1
@@ -24,20 +23,6 @@ DESCRIPTOR_LINGER_SECONDS = 600.0
 block, and a number closed too early would soon name another file."""
 
 R = TypeVar("R", bound=Message)
-
-_decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
-
-
-def decode(kind: type[R], data: bytes) -> R:
-    """Return *data* as a message of class *kind*. Raises ProtocolError."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)  # type: ignore[assignment]
-    try:
-        return decoder.decode(data)  # type: ignore[return-value]
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"{kind.__name__}: cannot be understood: {error}") from error
-
 
 class NodeConnection:
     """A greeted connection to one storage node."""

@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import ChunkBusyError, CraqenError, RetryableError, StaleChainVersionError
+from ..errors import ChunkBusyError, CraqenError, RetryableError
 from ..ids import ChunkId, UpdateToken
 from ..meta.records import Layout
 from ..wire.codec import exception_from_status
@@ -181,10 +181,7 @@ class Updater:
                 results[number] = error
             return
         for number, result in zip(batch, reply.results, strict=True):
-            error = exception_from_status(result.status)
-            if isinstance(error, StaleChainVersionError):
-                self._routes.note_version(error.chain_id, error.current_version)
-            results[number] = error or result
+            results[number] = exception_from_status(result.status) or result
 
     def _message(self, update: ChunkUpdate, token: UpdateToken, buffer: int) -> Update:
         chain = self._routes.chain(update.layout, update.chunk_id.index)

@@ -11,6 +11,9 @@ from enum import IntEnum
 
 import msgspec
 
+BATCH_BUFFERS_MAX = 1024
+"""Buffers that one call may offer, or want filled."""
+
 
 class Method(IntEnum):
     """What a call asks for."""
