@@ -402,6 +402,25 @@ def test_what_the_transaction_wrote_itself_does_not_conflict(new_store: StoreFac
     run(new_store, body)
 
 
+def test_a_limited_range_filled_by_own_writes_conflicts_only_there(
+    new_store: StoreFactory,
+) -> None:
+    async def body(store: KeyValueStore) -> None:
+        await put(store, (b"b", b"old"), (b"y", b"old"))
+
+        async def function(tx: Transaction) -> None:
+            tx.set(b"a", b"mine")
+            tx.set(b"z", b"mine")
+            assert await tx.get_range(b"", b"\xff", limit=1) == [(b"a", b"mine")]
+            found = await tx.get_range(b"", b"\xff", limit=1, reverse=True)
+            assert found == [(b"z", b"mine")]
+
+        runs, _ = await interrupted(store, function, setting(b"m", b""), setting(b"b", b"new"))
+        assert runs == 1
+
+    run(new_store, body)
+
+
 def test_snapshot_reads_do_not_conflict(new_store: StoreFactory) -> None:
     async def body(store: KeyValueStore) -> None:
         await put(store, (b"a", b"1"))

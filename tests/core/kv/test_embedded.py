@@ -95,6 +95,54 @@ def test_old_transactions_are_refused(tmp_path: Path, kind: str) -> None:
     asyncio.run(main())
 
 
+def test_long_keys_leave_nothing_behind(tmp_path: Path) -> None:
+    async def body(store: EmbeddedStore) -> None:
+        def rows() -> int:
+            with store._environment.env.begin() as snapshot:
+                entries: int = snapshot.stat()["entries"]
+            return entries
+
+        keys = [b"k" * 9_000 + tail for tail in (b"", b"1", b"2")]
+        await put(store, keys[0], b"")
+        empty_rows = 2  # the format, and the counter of nodes
+        for clears_range in (False, True):
+            for key in keys:
+                await put(store, key, b"v")
+            assert rows() > empty_rows + 3
+
+            async def clears(tx: Transaction, clears_range: bool = clears_range) -> None:
+                if clears_range:
+                    tx.clear_range(b"k" * 5_000, b"l")
+                for key in () if clears_range else keys:
+                    tx.clear(key)
+
+            await store.transact(clears)
+            assert rows() == empty_rows
+
+    run(tmp_path, body)
+
+
+def test_a_watch_armed_after_the_last_look_misses_nothing(tmp_path: Path) -> None:
+    async def body(store: EmbeddedStore) -> None:
+        async def watches_only(tx: Transaction) -> asyncio.Future[None]:
+            return tx.watch(b"other")
+
+        async def is_overtaken(tx: Transaction) -> asyncio.Future[None]:
+            future = tx.watch(b"a")
+            await put(store, b"a", b"changed")
+            with store._environment.env.begin() as snapshot:
+                version = snapshot.id()
+            # The table, which looks for the first watch's sake, has seen the change by then.
+            while store._watches._checked_version != version:
+                await asyncio.sleep(0.001)
+            return future
+
+        await store.transact(watches_only)
+        await asyncio.wait_for(await store.transact(is_overtaken), 10)
+
+    run(tmp_path, body)
+
+
 def test_reads_do_not_suspend(tmp_path: Path) -> None:
     async def body(store: EmbeddedStore) -> None:
         await put(store, b"a", b"1")
