@@ -6,7 +6,8 @@ from ..errors import S3Error, not_implemented
 from .credentials import CredentialStore
 from .presigned import PresignedVerifier
 from .request import Authentication, SignedRequest
-from .sigv4 import ALGORITHM, ALGORITHM_ASYMMETRIC, HeaderVerifier, SigningKeys
+from .signing import ALGORITHM, ALGORITHM_ASYMMETRIC, SigningKeys
+from .sigv4 import HeaderVerifier
 
 _ONE_MECHANISM = (
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query "

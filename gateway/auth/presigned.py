@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from ..errors import S3Error
 from ..routing import parse_query
 from ..times import iso_seconds
+from .canonical import canonical_query, canonical_request, check_signed_headers, signed_names
 from .credentials import CredentialStore
-from .request import Authentication, ChunkSigning, Payload, SignedRequest
-from .sigv4 import (
+from .request import Authentication, Payload, SignedRequest
+from .signing import (
     ALGORITHM,
     ALGORITHM_ASYMMETRIC,
     CLOCK_SKEW_SECONDS_MAX,
+    Signer,
     SigningKeys,
-    canonical_query,
-    canonical_request,
+    Verified,
+    authentication,
     check_scope,
     check_signature,
-    check_signed_headers,
     find_credentials,
     parse_credential,
     parse_timestamp,
     payload_kind,
-    signed_names,
 )
 
 EXPIRES_SECONDS_MAX = 7 * 24 * 3600  # what AWS allows; also bounds the dates of cached signing keys
@@ -74,23 +74,16 @@ class PresignedVerifier:
             "x-amz-content-sha256", Payload.UNSIGNED.value
         )
         payload = payload_kind(content_sha256)
-        names = signed_names(query["X-Amz-SignedHeaders"])
+        names = signed_names(query["X-Amz-SignedHeaders"], _CODE)
         check_signed_headers(names, headers)
-        canonical = canonical_request(
-            request,
-            canonical_query(request.raw_query, without="X-Amz-Signature"),
-            names,
-            content_sha256,
-        )
+        signed_query = canonical_query(request.raw_query, without="X-Amz-Signature")
+        canonical = canonical_request(request, signed_query, names, content_sha256)
+        signer = Signer(scope, scope.text(), names)
         key = self._keys.get(scope, credentials.secret_key)
-        scope_text = scope.text()
         signature = query["X-Amz-Signature"]
-        check_signature(canonical, timestamp, scope_text, key, signature, scope.access_key)
-        signing = None
-        if payload is Payload.CHUNKS_SIGNED or payload is Payload.CHUNKS_SIGNED_TRAILER:
-            signing = ChunkSigning(key, timestamp, scope_text, signature)
-        literal = content_sha256.lower() if payload is Payload.LITERAL else ""
-        return Authentication(credentials, payload, literal, signing, True, hoisted_headers(query))
+        check_signature(canonical, timestamp, signer, key, signature)
+        verified = Verified(credentials, content_sha256, timestamp, signer, key, signature)
+        return authentication(verified, payload, presigned=True, hoisted=hoisted_headers(query))
 
 
 def hoisted_headers(query: Mapping[str, str]) -> dict[str, str]:
@@ -134,12 +127,11 @@ def _expires_seconds(value: str) -> int:
 
 
 def _check_validity(timestamp: str, expires_seconds: int, now_seconds: float) -> None:
-    try:
-        signed_seconds = parse_timestamp(timestamp)
-    except S3Error as error:
+    signed_seconds = parse_timestamp(timestamp)
+    if signed_seconds is None:
         raise S3Error(
             _CODE, "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
-        ) from error
+        )
     if signed_seconds > now_seconds + CLOCK_SKEW_SECONDS_MAX:
         raise S3Error("AccessDenied", "Request is not yet valid")
     ends_seconds = signed_seconds + expires_seconds

@@ -1,0 +1,223 @@
+"""What header and query signatures share: scope, keys, clock, payload kinds, comparison. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from calendar import timegm
+from collections.abc import Mapping
+from functools import lru_cache
+from time import strptime
+from typing import NamedTuple
+
+from ..errors import S3Error, invalid_argument, not_implemented
+from .canonical import SignedNames
+from .credentials import Credentials, CredentialStore
+from .request import Authentication, ChunkSigning, Payload
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+ALGORITHM_ASYMMETRIC = "AWS4-ECDSA-P256-SHA256"
+CLOCK_SKEW_SECONDS_MAX = 15 * 60  # what AWS allows
+SIGNING_KEYS_MAX = 1024  # one per (access key, day): a thousand active users, 100 bytes each
+SIGNATURE_CHARACTERS = 64
+
+_SERVICE = "s3"
+_TERMINATOR = "aws4_request"
+
+_TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
+
+_PAYLOADS = {
+    **{payload.value: payload for payload in Payload if payload is not Payload.LITERAL},
+    hashlib.sha256(b"").hexdigest(): Payload.LITERAL,  # every request without a body
+}
+
+
+class Scope(NamedTuple):
+    """The credential of a signature, split."""
+
+    access_key: str
+    date: str
+    region: str
+    service: str
+
+    def text(self) -> str:
+        """As it stands in the string to sign."""
+        return f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
+
+
+class Signer(NamedTuple):
+    """What a signature says of itself: all but its value."""
+
+    scope: Scope
+    scope_text: str
+    names: SignedNames
+
+
+class SigningKeys:
+    """Signing keys by (access key, date, region, service); bounded, the oldest goes first.
+
+    An entry remembers the secret it came from, so that a changed secret counts at once.
+    """
+
+    def __init__(self, capacity: int = SIGNING_KEYS_MAX) -> None:
+        self._capacity = capacity
+        self._keys: dict[Scope, tuple[str, bytes]] = {}
+
+    def get(self, scope: Scope, secret_key: str) -> bytes:
+        """The signing key of *scope*. Only for scopes whose date and region were checked."""
+        cached = self._keys.get(scope)
+        if cached is not None and cached[0] == secret_key:
+            return cached[1]
+        key = derive_signing_key(secret_key, scope)
+        self._keys.pop(scope, None)
+        if len(self._keys) >= self._capacity:
+            del self._keys[next(iter(self._keys))]
+        self._keys[scope] = (secret_key, key)
+        return key
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def derive_signing_key(secret_key: str, scope: Scope) -> bytes:
+    """The key that signs for one day, region and service."""
+    key = f"AWS4{secret_key}".encode()
+    for item in (scope.date, scope.region, scope.service, _TERMINATOR):
+        key = hmac.digest(key, item.encode(), "sha256")
+    return key
+
+
+def parse_credential(credential: str, code: str) -> Scope:
+    """Split ``key/date/region/service/aws4_request``; the key may hold slashes.
+
+    Raises S3Error *code*.
+    """
+    items = credential.rsplit("/", 4)
+    if len(items) != 5 or not items[0] or items[4] != _TERMINATOR or len(items[1]) != 8:
+        raise S3Error(
+            code,
+            "The Credential is malformed; expecting "
+            '"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".',
+        )
+    return Scope(items[0], items[1], items[2], items[3])
+
+
+def check_scope(scope: Scope, region: str, code: str, prefix: str) -> None:
+    """Check region and service. Raises S3Error *code*, with the right region in its fields."""
+    if scope.region != region:
+        raise S3Error(
+            code,
+            f"{prefix}; the region '{scope.region}' is wrong; expecting '{region}'",
+            fields={"Region": region},
+        )
+    if scope.service != _SERVICE:
+        raise S3Error(
+            code,
+            f'{prefix}; incorrect service "{scope.service}". This endpoint belongs to '
+            f'"{_SERVICE}".',
+        )
+
+
+def parse_timestamp(value: str) -> float | None:
+    """Seconds since 1970 of ``20130524T000000Z``; None if it is no such time."""
+    if _TIMESTAMP.fullmatch(value) is None:
+        return None
+    try:
+        return _timestamp_seconds(value)
+    except ValueError:
+        return None  # digits, but no date
+
+
+@lru_cache(maxsize=64)
+def _timestamp_seconds(value: str) -> float:
+    return float(timegm(strptime(value, "%Y%m%dT%H%M%SZ")))
+
+
+def find_credentials(
+    store: CredentialStore, access_key: str, token: str, now_seconds: float
+) -> Credentials:
+    """The credentials of *access_key*, whose session token must be *token* (both may be empty).
+
+    Raises S3Error: InvalidAccessKeyId, InvalidToken, ExpiredToken.
+    """
+    credentials = store.get(access_key)
+    if credentials is None:
+        raise S3Error("InvalidAccessKeyId", fields={"AWSAccessKeyId": access_key})
+    if token or credentials.session_token:
+        expected = credentials.session_token.encode()
+        if not hmac.compare_digest(expected, token.encode("utf-8", "surrogateescape")):
+            raise S3Error("InvalidToken")
+    if credentials.expires_seconds is not None and now_seconds >= credentials.expires_seconds:
+        raise S3Error("ExpiredToken")
+    return credentials
+
+
+def payload_kind(content_sha256: str) -> Payload:
+    """How ``x-amz-content-sha256`` says that the body is covered.
+
+    Raises S3Error: InvalidArgument, NotImplemented (asymmetric signatures).
+    """
+    payload = _PAYLOADS.get(content_sha256)
+    if payload is not None:
+        return payload
+    if _HEX_SHA256.fullmatch(content_sha256):
+        return Payload.LITERAL
+    if content_sha256.startswith("STREAMING-AWS4-ECDSA"):
+        raise not_implemented(f"x-amz-content-sha256: {content_sha256}")
+    raise invalid_argument(
+        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
+        "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a "
+        "valid sha256 value.",
+        name="x-amz-content-sha256",
+        value=content_sha256,
+    )
+
+
+def check_signature(
+    canonical: str, timestamp: str, signer: Signer, key: bytes, signature: str
+) -> None:
+    """Compare *signature* with ours, in constant time. Raises S3Error SignatureDoesNotMatch."""
+    raw = canonical.encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(raw).hexdigest()
+    to_sign = f"{ALGORITHM}\n{timestamp}\n{signer.scope_text}\n{digest}".encode()
+    expected = hmac.digest(key, to_sign, "sha256").hex()
+    if _SIGNATURE.fullmatch(signature) and hmac.compare_digest(expected, signature):
+        return
+    raise S3Error(
+        "SignatureDoesNotMatch",
+        fields={
+            "AWSAccessKeyId": signer.scope.access_key,
+            "StringToSign": to_sign.decode(),
+            "SignatureProvided": signature,
+            "StringToSignBytes": to_sign.hex(" "),
+            "CanonicalRequest": canonical,
+            "CanonicalRequestBytes": raw.hex(" "),
+        },
+    )
+
+
+class Verified(NamedTuple):
+    """A signature that held, and what the body's checks build on."""
+
+    credentials: Credentials
+    content_sha256: str
+    timestamp: str
+    signer: Signer
+    key: bytes
+    signature: str
+
+
+def authentication(
+    verified: Verified, payload: Payload, *, presigned: bool, hoisted: Mapping[str, str]
+) -> Authentication:
+    """The answer to the server for *verified*."""
+    signing = None
+    if payload is Payload.CHUNKS_SIGNED or payload is Payload.CHUNKS_SIGNED_TRAILER:
+        signing = ChunkSigning(
+            verified.key, verified.timestamp, verified.signer.scope_text, verified.signature
+        )
+    literal = verified.content_sha256.lower() if payload is Payload.LITERAL else ""
+    return Authentication(verified.credentials, payload, literal, signing, presigned, hoisted)
