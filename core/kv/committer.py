@@ -14,7 +14,6 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from itertools import zip_longest
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -198,14 +197,13 @@ class Committer:
         """
         environment = self._environment
         for _ in range(_MENDS_MAX):
-            map_bytes = environment.map_bytes()
             try:
                 with environment.lock:
                     environment.check_readers()
                     self._commit_once(batch)
                 return None
             except lmdb.MapFullError:
-                self._mend(partial(environment.grow, map_bytes), batch)
+                self._mend(environment.grow, batch)
             except lmdb.MapResizedError:
                 self._mend(environment.adopt_size, batch)
             except lmdb.PanicError:

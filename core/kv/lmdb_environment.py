@@ -107,12 +107,10 @@ class LmdbEnvironment:
             self.env.close()
             self.env = self._open()
 
-    def grow(self, seen_bytes: int) -> None:
-        """Double the map, unless it is over *seen_bytes* already. No transaction may be open."""
+    def grow(self) -> None:
+        """Double the map. No transaction may be open."""
         with self.lock:
-            size = self.map_bytes()
-            if size <= seen_bytes:
-                self.env.set_mapsize(size * 2)
+            self.env.set_mapsize(self.map_bytes() * 2)
 
     def adopt_size(self) -> None:
         """Follow a map that another process has grown. No transaction may be open."""
@@ -178,6 +176,18 @@ class LmdbEnvironment:
             raise translate(error, self.folder) from error
         return environment
 
+    def _flush_folders(self) -> None:
+        """Make the names of a new store's folder and files as durable as their content is."""
+        for folder in (self.folder, self.folder.resolve().parent):
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise DiskError(f"{folder}: cannot be flushed: {error}") from error
+
     def _initialise(self) -> None:
         """Mark a new store; refuse one of another format."""
         with self.env.begin() as snapshot:
@@ -190,6 +200,8 @@ class LmdbEnvironment:
                     txn.put(FORMAT_ROW, FORMAT)
                 if conflict_log.is_from_another_life(txn):
                     conflict_log.clear(txn)
+            if fresh:
+                self._flush_folders()
         elif found != FORMAT:
             raise OperatorError(
                 f"{self.folder}: not a key-value store of this release "

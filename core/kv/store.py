@@ -5,7 +5,10 @@ Promises, the same for every backend (one conformance suite, tests/core/kv):
 * Transactions are serializable and optimistic: reads see one snapshot plus the transaction's own
   writes; commit fails with ConflictError when a key or range it read (not by ``snapshot=True``) was
   written by a transaction that committed after the snapshot was taken.
+  A backend may let pass a write that left what was read as it was: the outcome is the same.
 * When ``transact`` returns, the writes are durable and visible to every process.
+* A transaction cannot read a versionstamped key or value that it wrote itself: it gets
+  InvalidArgumentError.
 * Keys are ordered as unsigned bytes. Limits are in core/limits.py (KV_*), enforced by every backend
   with LimitExceededError. Keys from b"\\xff" up are reserved.
 * A transaction function may run several times: it must have no effects but on its transaction.

@@ -10,7 +10,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ..limits import KV_KEY_BYTES_MAX, KV_TRANSACTION_BYTES_MAX, KV_VALUE_BYTES_MAX
 from .checks import (
+    RESERVED,
     add_to_counter,
     check_key,
     check_range,
@@ -56,9 +58,14 @@ class WriteBuffer:
 
     def set(self, key: bytes, value: bytes) -> None:
         """Set *key*."""
-        check_key(key)
-        check_value(value)
-        self.grow(len(key) + len(value))
+        key_bytes, value_bytes = len(key), len(value)
+        # The hot path of every commit: the checks are called only to raise.
+        if key_bytes > KV_KEY_BYTES_MAX or value_bytes > KV_VALUE_BYTES_MAX or key >= RESERVED:
+            check_key(key)
+            check_value(value)
+        self.size_bytes += key_bytes + value_bytes
+        if self.size_bytes > KV_TRANSACTION_BYTES_MAX:
+            check_transaction_size(self.size_bytes)
         if self.stamped_values:
             self.stamped_values.pop(key, None)
         self.values[key] = value
