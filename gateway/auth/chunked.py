@@ -21,6 +21,7 @@ from enum import Enum
 from ..errors import S3Error, invalid_argument
 from ..headers import Headers
 from .request import ChunkSigning, Payload
+from .signing_key import SigningKey
 
 LINE_BYTES_MAX = 1024  # a chunk header has 87 bytes, a trailer with a SHA-512 some 120
 TRAILER_LINES_MAX = 16  # S3 knows one checksum and one signature
@@ -220,8 +221,8 @@ class ChunkDecoder:
         )
         self._compare(signing.key, to_sign, signature)
 
-    def _compare(self, key: bytes, to_sign: str, signature: str) -> None:
-        expected = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    def _compare(self, key: SigningKey, to_sign: str, signature: str) -> None:
+        expected = key.sign(to_sign.encode())
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8")):
             raise S3Error(
                 "SignatureDoesNotMatch",

@@ -16,11 +16,11 @@ from .signing import (
     CLOCK_SKEW_SECONDS_MAX,
     Signer,
     SigningKeys,
-    Verified,
-    authentication,
     check_scope,
     check_signature,
+    chunk_signing,
     find_credentials,
+    literal_digest,
     parse_credential,
     parse_timestamp,
     payload_kind,
@@ -82,8 +82,14 @@ class PresignedVerifier:
         key = self._keys.get(scope, credentials.secret_key)
         signature = query["X-Amz-Signature"]
         check_signature(canonical, timestamp, signer, key, signature)
-        verified = Verified(credentials, content_sha256, timestamp, signer, key, signature)
-        return authentication(verified, payload, presigned=True, hoisted=hoisted_headers(query))
+        return Authentication(
+            credentials,
+            payload,
+            literal_digest(payload, content_sha256),
+            chunk_signing(payload, timestamp, signer, key, signature),
+            True,
+            hoisted_headers(query),
+        )
 
 
 def hoisted_headers(query: Mapping[str, str]) -> dict[str, str]:

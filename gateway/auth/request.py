@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..headers import Headers
 from .credentials import Credentials
+from .signing_key import SigningKey
 
 
 class SignedRequest(NamedTuple):
@@ -42,15 +43,12 @@ _CHUNKED = frozenset(
 
 
 class ChunkSigning(NamedTuple):
-    """What the first chunk's signature builds on. Holds a key: never print it."""
+    """What the first chunk's signature builds on."""
 
-    key: bytes
+    key: SigningKey
     timestamp: str
     scope: str
     seed_signature: str
-
-    def __repr__(self) -> str:
-        return f"ChunkSigning(scope={self.scope!r})"
 
 
 class Authentication(NamedTuple):

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import re
 from calendar import timegm
-from collections.abc import Mapping
 from functools import lru_cache
 from time import strptime
 from typing import NamedTuple
@@ -14,7 +13,8 @@ from typing import NamedTuple
 from ..errors import S3Error, invalid_argument, not_implemented
 from .canonical import SignedNames
 from .credentials import Credentials, CredentialStore
-from .request import Authentication, ChunkSigning, Payload
+from .request import ChunkSigning, Payload
+from .signing_key import SigningKey
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 ALGORITHM_ASYMMETRIC = "AWS4-ECDSA-P256-SHA256"
@@ -64,14 +64,14 @@ class SigningKeys:
 
     def __init__(self, capacity: int = SIGNING_KEYS_MAX) -> None:
         self._capacity = capacity
-        self._keys: dict[Scope, tuple[str, bytes]] = {}
+        self._keys: dict[Scope, tuple[str, SigningKey]] = {}
 
-    def get(self, scope: Scope, secret_key: str) -> bytes:
+    def get(self, scope: Scope, secret_key: str) -> SigningKey:
         """The signing key of *scope*. Only for scopes whose date and region were checked."""
         cached = self._keys.get(scope)
         if cached is not None and cached[0] == secret_key:
             return cached[1]
-        key = derive_signing_key(secret_key, scope)
+        key = SigningKey(derive_signing_key(secret_key, scope))
         self._keys.pop(scope, None)
         if len(self._keys) >= self._capacity:
             del self._keys[next(iter(self._keys))]
@@ -177,13 +177,13 @@ def payload_kind(content_sha256: str) -> Payload:
 
 
 def check_signature(
-    canonical: str, timestamp: str, signer: Signer, key: bytes, signature: str
+    canonical: str, timestamp: str, signer: Signer, key: SigningKey, signature: str
 ) -> None:
     """Compare *signature* with ours, in constant time. Raises S3Error SignatureDoesNotMatch."""
     raw = canonical.encode("utf-8", "surrogateescape")
     digest = hashlib.sha256(raw).hexdigest()
     to_sign = f"{ALGORITHM}\n{timestamp}\n{signer.scope_text}\n{digest}".encode()
-    expected = hmac.digest(key, to_sign, "sha256").hex()
+    expected = key.sign(to_sign)
     if _SIGNATURE.fullmatch(signature) and hmac.compare_digest(expected, signature):
         return
     raise S3Error(
@@ -199,25 +199,15 @@ def check_signature(
     )
 
 
-class Verified(NamedTuple):
-    """A signature that held, and what the body's checks build on."""
-
-    credentials: Credentials
-    content_sha256: str
-    timestamp: str
-    signer: Signer
-    key: bytes
-    signature: str
-
-
-def authentication(
-    verified: Verified, payload: Payload, *, presigned: bool, hoisted: Mapping[str, str]
-) -> Authentication:
-    """The answer to the server for *verified*."""
-    signing = None
+def chunk_signing(
+    payload: Payload, timestamp: str, signer: Signer, key: SigningKey, signature: str
+) -> ChunkSigning | None:
+    """What signed chunks build on; None if *payload* has none."""
     if payload is Payload.CHUNKS_SIGNED or payload is Payload.CHUNKS_SIGNED_TRAILER:
-        signing = ChunkSigning(
-            verified.key, verified.timestamp, verified.signer.scope_text, verified.signature
-        )
-    literal = verified.content_sha256.lower() if payload is Payload.LITERAL else ""
-    return Authentication(verified.credentials, payload, literal, signing, presigned, hoisted)
+        return ChunkSigning(key, timestamp, signer.scope_text, signature)
+    return None
+
+
+def literal_digest(payload: Payload, content_sha256: str) -> str:
+    """The digest that the body must have; empty if none is signed."""
+    return content_sha256.lower() if payload is Payload.LITERAL else ""

@@ -23,11 +23,11 @@ from .signing import (
     SIGNING_KEYS_MAX,
     Signer,
     SigningKeys,
-    Verified,
-    authentication,
     check_scope,
     check_signature,
+    chunk_signing,
     find_credentials,
+    literal_digest,
     parse_credential,
     parse_timestamp,
     payload_kind,
@@ -85,8 +85,14 @@ class HeaderVerifier:
         canonical = canonical_request(request, query, signer.names, content_sha256)
         key = self._keys.get(scope, credentials.secret_key)
         check_signature(canonical, timestamp, signer, key, signature)
-        verified = Verified(credentials, content_sha256, timestamp, signer, key, signature)
-        return authentication(verified, payload, presigned=False, hoisted=_NOTHING_HOISTED)
+        return Authentication(
+            credentials,
+            payload,
+            literal_digest(payload, content_sha256),
+            chunk_signing(payload, timestamp, signer, key, signature),
+            False,
+            _NOTHING_HOISTED,
+        )
 
 
 def _parse_authorization(value: str) -> tuple[Signer, str]:
