@@ -170,6 +170,11 @@ class ChunkStore(Protocol):
         it."""
         ...
 
+    def release_seen(self, block: Block) -> None:
+        """Give back a reserved block that a client may still be writing to: it goes to
+        quarantine."""
+        ...
+
     def open_file(self, file_id: int) -> int:
         """Return the block file's descriptor, open for reading and writing; the store keeps owning
         it."""

@@ -23,7 +23,7 @@ from ..wire.messages import (
     UpdateKind,
 )
 from .connections import NodeConnections
-from .integrity import BlockContent
+from ..chunks.integrity import BlockContent
 from .plan import ChunkSpan, HoleSpan, plan_range
 from .port import FilePiece, MemoryPiece, Piece, SegmentWriter, ZeroPiece
 from .reader import ChunkReader, read_place

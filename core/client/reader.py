@@ -29,7 +29,7 @@ from ..wire.messages import (
     ReadRequest,
 )
 from .connections import NodeConnection
-from .integrity import BlockContent
+from ..chunks.integrity import BlockContent
 from .plan import ChunkSpan
 from .routes import Routes
 

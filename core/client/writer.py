@@ -24,7 +24,7 @@ from ..wire.messages import (
     UpdateKind,
 )
 from .connections import NodeConnection
-from .integrity import BlockContent, PageSummer
+from ..chunks.integrity import BlockContent, PageSummer
 from .routes import Routes
 from .updates import ChunkUpdate, Updater
 

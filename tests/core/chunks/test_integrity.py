@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from craqen.core.checksum import crc32c, page_checksums
-from craqen.core.client.integrity import BlockContent, PageSummer
+from craqen.core.chunks.integrity import BlockContent, PageSummer
 from craqen.core.errors import DataLossError
 from craqen.core.ids import ChunkId
 
