@@ -109,6 +109,15 @@ class Allocator:
         state.reserved.add(number)
         return block_of(class_number, number), fresh
 
+    def withdraw(self, block: Block) -> None:
+        """Undo the ``reserve`` just made of a block beyond the high-water mark: it has no space on
+        disk."""
+        class_number, number = number_of(block)
+        state = self._classes[class_number]
+        assert number == state.high_water - 1
+        state.reserved.remove(number)
+        state.high_water = number
+
     def is_reserved(self, block: Block) -> bool:
         """Whether the block is reserved now."""
         class_number, number = number_of(block)

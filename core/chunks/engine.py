@@ -22,8 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import lmdb
-
 from ..clock import Clock
 from ..errors import DataLossError, DiskError, NoSpaceError, OperatorError
 from ..ids import ChunkId
@@ -240,7 +238,8 @@ class FileChunkStore:
             await self._loop.run_in_executor(
                 self._thread, self._flush_blocking, current, descriptors
             )
-        except (OSError, lmdb.Error) as error:
+        except Exception as error:
+            # Whatever it was: what was to be durable is not, and nobody may be told that it is.
             self._fail(error)
             problem = DiskError(f"{self._folder}: cannot be flushed: {error}")
             for waiter in [*current.waiters, *self._round.waiters]:

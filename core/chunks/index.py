@@ -116,9 +116,9 @@ class ChunkIndex:
 
 def _delete_client(transaction: lmdb.Transaction, table: object, client_id: int) -> None:
     with transaction.cursor(db=table) as cursor:
-        found = cursor.set_range(_TOKEN_KEY.pack(client_id, 0))
-        while found and _TOKEN_KEY.unpack(cursor.key())[0] == client_id:
-            found = cursor.delete()
+        cursor.set_range(_TOKEN_KEY.pack(client_id, 0))
+        while cursor.key()[:8] == struct.pack(">Q", client_id):
+            cursor.delete()
 
 
 def _sealed(payload: bytes) -> bytes:

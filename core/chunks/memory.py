@@ -47,9 +47,9 @@ class MemoryChunkStore:
 
     def reserve(self, length_bytes: int) -> Block:
         """Reserve a block. Raises NoSpaceError."""
-        block, _ = self._allocator.reserve(length_bytes)
+        block, fresh = self._allocator.reserve(length_bytes)
         if self.space().free_bytes < 0:
-            self._allocator.release(block)
+            (self._allocator.withdraw if fresh else self._allocator.release)(block)
             raise NoSpaceError("the store in memory is full")
         return block
 
