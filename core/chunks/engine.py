@@ -136,9 +136,7 @@ class FileChunkStore:
             try:
                 self._allocate_on_disk(block)
             except BaseException:
-                # The space beyond the high-water mark stays this block's; it is tried again next
-                # time.
-                self._allocator.release(block)
+                self._allocator.withdraw(block)
                 raise
         return block
 
