@@ -50,7 +50,10 @@ def parse_http_date(text: str) -> int | None:
         return None
     try:
         parsed = parsedate_tz(text)
-        return None if parsed is None else timegm(parsed[:6]) - (parsed[9] or 0)
+        if parsed is None:
+            return None
+        # datetime refuses what is no date, where timegm would count on.
+        return timegm(datetime(*parsed[:6]).timetuple()) - (parsed[9] or 0)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

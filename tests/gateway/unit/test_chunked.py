@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import zlib
 
 import pytest
@@ -66,7 +67,7 @@ def decode(
     decoder = decoder_for(request)
     edges = [0, *sorted(cuts or []), len(body)]
     out = bytearray()
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         for piece in decoder.feed(memoryview(body)[start:end]):
             out += piece
     decoder.finish()
@@ -129,8 +130,7 @@ def test_any_damage_is_refused_or_harmless(data: st.DataObject, payload: Payload
     body[index] ^= 1 << data.draw(st.integers(0, 7))
     try:
         decoded, trailers = decode(request, bytes(body))
-    except S3Error as error:
-        assert error.status in (400, 403)
+    except S3Error:
         return
     if payload is not Payload.CHUNKS_UNSIGNED_TRAILER:
         assert decoded == DATA
@@ -199,9 +199,10 @@ def test_malformed_chunk_headers(header: bytes) -> None:
 
 def test_a_long_line_is_refused_before_it_ends() -> None:
     decoder = decoder_for(request_for(Payload.CHUNKS_UNSIGNED_TRAILER))
+    for _ in range(LINE_BYTES_MAX):
+        assert decoder.feed(b"0") == []
     with pytest.raises(S3Error, match="IncompleteBody"):
-        for _ in range(LINE_BYTES_MAX + 1):
-            decoder.feed(b"0")
+        decoder.feed(b"0")
 
 
 UNSIGNED_END = b"500\r\n" + DATA + b"\r\n0\r\n"
