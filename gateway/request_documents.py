@@ -10,7 +10,15 @@ from .body.checksums import ALGORITHMS
 from .body.digest import unquote_etag
 from .conditions import member_conditions
 from .errors import S3Error, invalid_argument
-from .xml import SMALL_DOCUMENT_BYTES_MAX, Element, children, malformed, parse_document, texts
+from .xml import (
+    SMALL_DOCUMENT_BYTES_MAX,
+    Element,
+    children,
+    local_name,
+    malformed,
+    parse_document,
+    texts,
+)
 
 DELETE_KEYS_MAX = 1000  # AWS's limit on one DeleteObjects
 TAG_KEY_CHARACTERS_MAX = 128
@@ -48,16 +56,9 @@ def parse_complete_multipart_upload(body: bytes) -> tuple[CompletedPart, ...]:
 
 
 def _completed_part(element: Element) -> CompletedPart:
-    number = ""
-    etag: str | None = None
-    checksums: dict[str, str] = {}
-    for name, text in texts(element):
-        if name == "PartNumber":
-            number = text.strip()
-        elif name == "ETag":
-            etag = unquote_etag(text)
-        elif name in _CHECKSUM_ELEMENTS:
-            checksums[_CHECKSUM_ELEMENTS[name]] = text.strip()
+    found = texts(element)
+    etag = found.get("ETag")
+    number = found.get("PartNumber", "").strip()
     if etag is None or not (number.isascii() and number.isdigit()) or len(number) > 9:
         raise malformed()
     if not 1 <= int(number) <= PARTS_MAX:
@@ -66,7 +67,12 @@ def _completed_part(element: Element) -> CompletedPart:
             name="PartNumber",
             value=number,
         )
-    return CompletedPart(int(number), etag, checksums)
+    checksums = {
+        _CHECKSUM_ELEMENTS[name]: found[name].strip()
+        for name in found
+        if name in _CHECKSUM_ELEMENTS
+    }
+    return CompletedPart(int(number), unquote_etag(etag), checksums)
 
 
 def parse_delete(body: bytes) -> DeleteRequest:
@@ -76,8 +82,7 @@ def parse_delete(body: bytes) -> DeleteRequest:
     quiet = False
     items: list[DeleteItem] = []
     for child in root:
-        tag: str = child.tag
-        name = tag[tag.rfind("}") + 1 :]
+        name = local_name(child)
         if name == "Object":
             if len(items) == DELETE_KEYS_MAX:
                 raise malformed()
@@ -90,7 +95,7 @@ def parse_delete(body: bytes) -> DeleteRequest:
 
 
 def _delete_item(element: Element) -> DeleteItem:
-    found = dict(texts(element))
+    found = texts(element)
     key = found.get("Key")
     if key is None:
         raise malformed()
@@ -116,8 +121,7 @@ def parse_create_bucket(body: bytes) -> str:
     root = parse_document(body, "CreateBucketConfiguration", bytes_max=SMALL_DOCUMENT_BYTES_MAX)
     constraint = ""
     for child in root:
-        tag: str = child.tag
-        name = tag[tag.rfind("}") + 1 :]
+        name = local_name(child)
         if name == "LocationConstraint":
             constraint = (child.text or "").strip()
         elif name in ("Location", "Bucket") or (name == "Tags" and len(child)):
@@ -136,7 +140,7 @@ def parse_tagging(body: bytes) -> dict[str, str]:
     if len(sets) != 1:
         raise malformed()
     for element in children(sets[0], "Tag"):
-        found = dict(texts(element))
+        found = texts(element)
         if "Key" not in found or "Value" not in found:
             raise malformed()
         tags.append((found["Key"], found["Value"]))

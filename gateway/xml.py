@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from xml.etree import ElementTree
 
 from .errors import S3Error
@@ -47,21 +48,23 @@ def malformed() -> S3Error:
     return S3Error("MalformedXML")
 
 
-def local_name(element: Element) -> str:
-    """The element's name without its namespace."""
-    tag: str = element.tag
+@lru_cache(maxsize=1024)
+def _local(tag: str) -> str:
     return tag[tag.rfind("}") + 1 :]
 
 
-def texts(element: Element) -> Iterator[tuple[str, str]]:
-    """Name and text of each child of *element*."""
-    for child in element:
-        tag: str = child.tag
-        yield tag[tag.rfind("}") + 1 :], child.text or ""
+def local_name(element: Element) -> str:
+    """The element's name without its namespace."""
+    return _local(element.tag)
+
+
+def texts(element: Element) -> dict[str, str]:
+    """The text of each child of *element* by its name; of a repeated one, the last."""
+    return {_local(child.tag): child.text or "" for child in element}
 
 
 def children(element: Element, name: str) -> Iterator[Element]:
     """The children of *element* called *name*."""
     for child in element:
-        if local_name(child) == name:
+        if _local(child.tag) == name:
             yield child
