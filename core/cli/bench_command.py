@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.metadata import entry_points
 
 from ..errors import CallerError
 from ..options import Config
+from .entry_points import BENCHES, load, load_module, names
 
 Program = Callable[[Sequence[str]], int]
 
@@ -24,28 +23,27 @@ class BenchCommand:
     help = "measure, each figure beside a reference in the same run"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        names = sorted([*_OWN, *(entry.name for entry in entry_points(group="craqen.benches"))])
-        parser.add_argument("program", choices=["all", *names])
+        parser.add_argument("program", choices=["all", *_names()])
         parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the program")
 
     def run(self, arguments: argparse.Namespace, config: Config) -> int:
         if arguments.program != "all":
             return _program(arguments.program)(arguments.rest)
-        entries = [entry.name for entry in entry_points(group="craqen.benches")]
-        codes = [_program(name)([]) for name in sorted([*_OWN, *entries])]
-        return max(codes)
+        return max(_program(name)(arguments.rest) for name in _names())
+
+
+def _names() -> list[str]:
+    return sorted([*_OWN, *names(BENCHES)])
 
 
 def _program(name: str) -> Program:
     if name in _OWN:
-        module = import_module(_OWN[name], __package__)
-        program: Program = module.main
-        return program
-    for entry in entry_points(group="craqen.benches"):
-        if entry.name == name:
-            loaded: Program = entry.load()
-            return loaded
-    raise CallerError(f"bench {name}: no such benchmark")
+        own: Program = load_module(_OWN[name], __package__, f"bench {name}").main
+        return own
+    program: Program | None = load(BENCHES, name)
+    if program is None:
+        raise CallerError(f"bench {name}: no such benchmark")
+    return program
 
 
 command = BenchCommand()

@@ -3,6 +3,7 @@ it prints."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -52,7 +53,10 @@ def lock_data_folder(config: Config) -> int:
 
 
 def ensure_credentials(config: Config) -> tuple[str, str] | None:
-    """Create the root credentials if there are none; return them only if they are new."""
+    """Create the root credentials if there are none; return them only if they are new.
+
+    Raises OperatorError if they cannot be written.
+    """
     path = Path(config.credentials_file)
     if path.exists():
         return None
@@ -65,21 +69,55 @@ def ensure_credentials(config: Config) -> tuple[str, str] | None:
             {"access_key": access_key, "secret_key": secret_key, "name": ROOT_NAME},
         ]
     }
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        yaml.safe_dump(record, file, sort_keys=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        _write_durably(path, yaml.safe_dump(record, sort_keys=False))
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
     return access_key, secret_key
 
 
+def _write_durably(path: Path, text: str) -> None:
+    """Write a file of mode 0600 that is there as a whole or not at all, even after a power cut."""
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)  # of an attempt that was cut short
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_effective_config(config: Config) -> str:
-    """Write what is in force where the processes read it; return the file's path."""
+    """Write what is in force where the processes read it; return the file's path.
+
+    Raises OperatorError.
+    """
     path = Path(config.run_folder) / "effective.yaml"
-    write_config(config, path)
+    try:
+        write_config(config, path)
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
     return str(path)
+
+
+def make_mount_point(config: Config) -> None:
+    """Make the folder that ``mount.point`` names, if it names one. Raises OperatorError."""
+    point = config.mount.point
+    if not point:
+        return
+    try:
+        Path(point).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "choose another mount.point"
+        if error.errno == errno.ENOTCONN:
+            remedy = f"a mount whose process was killed is left there; run: fusermount3 -u {point}"
+        raise OperatorError(f"mount.point: {point}: {error.strerror}; {remedy}") from error
 
 
 def check_port(config: Config) -> None:

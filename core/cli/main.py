@@ -10,8 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 
 from ..config import load_config
 from ..errors import (
@@ -23,6 +22,7 @@ from ..errors import (
 )
 from ..log import set_up_logging
 from .command import Command
+from .entry_points import COMMANDS, load, load_module, names
 from .supervision import die_with_parent
 
 # Own commands by module, so that starting one does not import the others.
@@ -43,7 +43,10 @@ _OWN_HELP = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line *arguments* (default: the process's); return the exit code."""
+    """Run the command line *arguments* (default: the process's); return the exit code.
+
+    Raises SystemExit for ``--help``, ``--version`` (0) and for wrong usage (2).
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in words if not word.startswith("-")), None)
     try:
@@ -75,20 +78,14 @@ def _exit_code(error: CraqenError) -> int:
 
 
 def _find_command(name: str | None) -> Command | None:
+    if name is None:
+        return None
+    command: Command | None
     if name in _OWN_COMMANDS:
-        module = import_module(f".{_OWN_COMMANDS[name]}", __package__)
-        command: Command = module.command
-        return command
-    for entry in entry_points(group="craqen.commands"):
-        if entry.name == name:
-            try:
-                loaded: Command = entry.load()
-            except ImportError as error:
-                raise MissingDependencyError(
-                    f"craqen {name} needs {error.name or error}, which is not installed"
-                ) from error
-            return loaded
-    return None
+        command = load_module(f".{_OWN_COMMANDS[name]}", __package__, name).command
+    else:
+        command = load(COMMANDS, name)
+    return command
 
 
 def _parser(command: Command | None) -> argparse.ArgumentParser:
@@ -99,8 +96,8 @@ def _parser(command: Command | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"craqen {version('craqen')}")
     commands = parser.add_subparsers(metavar="COMMAND")
     helps = dict(_OWN_HELP)
-    for entry in entry_points(group="craqen.commands"):
-        helps.setdefault(entry.name, f"the {entry.name} process")
+    for name in names(COMMANDS):
+        helps.setdefault(name, f"the {name} process")
     for name, text in helps.items():
         chosen = command is not None and command.name == name
         sub = commands.add_parser(name, help=command.help if chosen and command else text)

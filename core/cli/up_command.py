@@ -8,19 +8,23 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
+from ..config import ENVIRONMENT_PREFIX, load_config
 from ..options import Config
 from .first_start import (
     check_port,
     ensure_credentials,
     greeting,
     lock_data_folder,
+    make_mount_point,
     write_effective_config,
 )
 from .supervision import tell_ready
 from .supervisor import ProcessSpec, Supervisor
+
+GATEWAY = "gateway"
+"""Name of the processes whose READY line is the endpoint."""
 
 
 class UpCommand:
@@ -42,8 +46,6 @@ class UpCommand:
 def _with_arguments(config: Config, arguments: argparse.Namespace) -> Config:
     """*config* with what the command line says; run through the loader's checks by way of the
     environment names."""
-    from ..config import load_config
-
     overrides = {
         "CRAQEN_DATA_FOLDER": arguments.data,
         "CRAQEN_GATEWAY_PORT": arguments.port,
@@ -58,27 +60,40 @@ def _with_arguments(config: Config, arguments: argparse.Namespace) -> Config:
 
 def _processes(config: Config, config_file: str) -> list[list[ProcessSpec]]:
     """The processes in the order of their start; those of one inner list start side by side."""
-    common = ("--config", config_file)
+
+    def spec(name: str, command: str, *words: str) -> ProcessSpec:
+        return ProcessSpec(
+            name, ("-m", "craqen.core.cli", command, "--config", config_file, *words)
+        )
+
     workers = config.gateway.workers or os.cpu_count() or 1
     stages = [
-        [ProcessSpec("manager", ("manager", *common))],
+        [spec("manager", "manager")],
         [
-            ProcessSpec(f"storage {number}", ("storage", *common, "--disk", str(number)))
+            spec(f"storage {number}", "storage", "--disk", str(number))
             for number in range(1, len(config.storage.disks) + 1)
         ],
         [
-            ProcessSpec(f"gateway {number}", ("gateway", *common, "--worker", str(number)))
+            spec(f"{GATEWAY} {number}", "gateway", "--worker", str(number))
             for number in range(1, workers + 1)
         ],
     ]
     if config.mount.point:
-        words = ["mount", *common, config.mount.point]
+        words = [config.mount.point]
         if config.mount.path:
             words += ["--path", config.mount.path]
         if config.mount.read_only:
             words += ["--read-only"]
-        stages.append([ProcessSpec("mount", tuple(words))])
+        stages.append([spec("mount", "mount", *words)])
     return stages
+
+
+def _process_environment() -> dict[str, str]:
+    """The environment of the processes. No option is in it: the effective configuration holds them
+    all, and what the command line of ``up`` said must not be overridden."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
+    }
 
 
 async def _run(config: Config) -> int:
@@ -87,19 +102,18 @@ async def _run(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     lock = lock_data_folder(config)
-    supervisor = Supervisor()
+    supervisor = Supervisor(_process_environment())
     try:
         check_port(config)
         new_keys = ensure_credentials(config)
         config_file = write_effective_config(config)
-        if config.mount.point:
-            Path(config.mount.point).mkdir(parents=True, exist_ok=True)
+        make_mount_point(config)
         endpoint = ""
         for stage in _processes(config, config_file):
             said = await _unless_stopped(supervisor.start(stage), stop)
             if said is None:
                 return 130
-            if stage[0].words[0] == "gateway":
+            if stage[0].name.startswith(GATEWAY):
                 endpoint = said[0]
         print(greeting(config, endpoint, new_keys), flush=True)
         tell_ready(endpoint)
@@ -121,6 +135,7 @@ async def _unless_stopped(
     stopper.cancel()
     if not task.done():
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         return None
     return task.result()
 
