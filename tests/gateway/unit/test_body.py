@@ -75,13 +75,11 @@ def test_check_values(name: str) -> None:
     assert base64.b64decode(value).hex() == CHECK_VALUES[name]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "md5"])
 @pytest.mark.parametrize("data", [b"", b"a", DATA])
 def test_as_botocore_computes_them(name: str, data: bytes) -> None:
     """botocore writes the header itself; ours must be the same text."""
-    checksum_class = vars(httpchecksum)["_CHECKSUM_CLS"].get(name)
-    if checksum_class is None:
-        pytest.skip(f"this botocore does not compute {name}")
+    checksum_class = vars(httpchecksum)["_CHECKSUM_CLS"][name]
     assert checksum_class().handle(io.BytesIO(data)) == compute(ALGORITHMS[name], data)
 
 

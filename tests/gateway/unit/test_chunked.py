@@ -188,6 +188,12 @@ def test_payload_must_have_the_stated_length(payload: Payload, stated: int) -> N
     assert failure(request, body_for(request, payload, 100)) == "IncompleteBody"
 
 
+def test_too_large_a_chunk_is_refused_at_its_header() -> None:
+    decoder = decoder_for(request_for(Payload.CHUNKS_UNSIGNED_TRAILER))
+    with pytest.raises(S3Error, match="IncompleteBody"):
+        decoder.feed(b"%x\r\n" % (len(DATA) + 1))
+
+
 @pytest.mark.parametrize(
     "header",
     [b"zz\r\n", b"-1\r\n", b"\r\n", b"0x5\r\n", b"1" * 17 + b"\r\n", b"5" * (LINE_BYTES_MAX + 1)],

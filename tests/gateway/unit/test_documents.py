@@ -472,7 +472,8 @@ BILLION_LAUGHS = b"""<?xml version="1.0"?>
         '<?xml version="1.0" encoding="utf-16"?>'.encode("utf-16") + delete_of(1),
         b'<?xml version="1.0" encoding="utf-7"?>' + delete_of(1),
         b"<?xml version='1.0' encoding='cp037'?>" + delete_of(1),
-        b"<a>" * 130_000 + b"</a>" * 130_000,
+        delete_of(1).replace(b"</Delete>", b"<x/>" * 250_000 + b"</Delete>"),
+        b"<Delete>" * 130_000 + b"</Delete>" * 130_000,
     ],
 )
 def test_malformed_deletes(body: bytes) -> None:

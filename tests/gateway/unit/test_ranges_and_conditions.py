@@ -277,6 +277,7 @@ def test_times_round_trip() -> None:
         ("bucket/%C3%A9", ("bucket", "é".encode(), "")),
         ("bucket/é", ("bucket", "é".encode(), "")),
         ("bucket/100%", ("bucket", b"100%", "")),
+        ("bucket/100%/a%20b", ("bucket", b"100%/a%20b", "")),
         ("bucket/key?versionId=null", ("bucket", b"key", "null")),
         ("bucket/a%3FversionId=b", ("bucket", b"a?versionId=b", "")),
     ],

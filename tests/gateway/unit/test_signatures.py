@@ -194,6 +194,7 @@ def test_any_changed_character_of_what_is_signed_is_refused(data: st.DataObject)
         {"Content-Type": "text/plain", "x-amz-meta-a": "value"},
         b"body",
     )
+    assert check(request).payload is Payload.LITERAL
     place = data.draw(
         st.sampled_from(["method", "raw_path", "raw_query", *sorted(request.headers)])
     )
@@ -216,6 +217,7 @@ def test_any_changed_character_of_what_is_signed_is_refused(data: st.DataObject)
 @given(data=st.data())
 def test_any_changed_character_of_a_presigned_url_is_refused(data: st.DataObject) -> None:
     request = presign("GET", URL + "?versionId=abc")
+    assert check(request).presigned
     place = data.draw(st.sampled_from(["method", "raw_path", "raw_query"]))
     text = getattr(request, place)
     index = data.draw(st.integers(0, len(text) - 1))
@@ -365,6 +367,11 @@ def test_two_mechanisms_are_refused() -> None:
         ("X-Amz-Date", "2026-11-23", "AuthorizationQueryParametersError"),
         ("X-Amz-Date", "29991231T000000Z", "AccessDenied"),
         ("X-Amz-Credential", "abc", "AuthorizationQueryParametersError"),
+        (
+            "X-Amz-Credential",
+            f"{ACCESS_KEY}%2F20200101%2F{REGION}%2Fs3%2Faws4_request",
+            "AuthorizationQueryParametersError",
+        ),
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA512", "AuthorizationQueryParametersError"),
         ("X-Amz-Algorithm", "AWS4-ECDSA-P256-SHA256", "NotImplemented"),
         ("X-Amz-SignedHeaders", "date", "AccessDenied"),
