@@ -127,7 +127,9 @@ class Supervisor:
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
         )
         try:
-            line = await asyncio.wait_for(reader.readline(), self._ready_timeout_seconds)
+            # Not wait_for: up to Python 3.11 it loses a cancellation that meets the line's arrival.
+            async with asyncio.timeout(self._ready_timeout_seconds):
+                line = await reader.readline()
         except TimeoutError:
             return None
         finally:
@@ -138,7 +140,8 @@ class Supervisor:
         """Why a process closed its READY pipe without a line."""
         process = self._running[name]
         try:
-            return f"exit code {await asyncio.wait_for(process.wait(), EXIT_TIMEOUT_SECONDS)}"
+            async with asyncio.timeout(EXIT_TIMEOUT_SECONDS):
+                return f"exit code {await process.wait()}"
         except TimeoutError:
             return "it never said that it was ready"
 
@@ -174,7 +177,8 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), self._stop_timeout_seconds)
+            async with asyncio.timeout(self._stop_timeout_seconds):
+                await process.wait()
         except TimeoutError:
             _log.warning("%s did not stop within %g s: killed", name, self._stop_timeout_seconds)
             with contextlib.suppress(ProcessLookupError):
