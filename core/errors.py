@@ -99,6 +99,10 @@ class ChecksumMismatchError(CallerError):
     """The bytes received do not have the checksum the caller stated."""
 
 
+class CrossDeviceError(CallerError):
+    """A directory cannot be renamed from one bucket into another: copy it and remove the old one."""
+
+
 class UnsupportedError(CallerError):
     """A correct request for something that this release does not do."""
 

@@ -128,7 +128,8 @@ class Inode(Record):
     """Empty when there are more than EXTENTS_INLINE_MAX: then ``extent_pages`` > 0."""
     extent_pages: int = 0
     object: ObjectAttributes | None = None
-    flags: int = 0
+    bucket_id: int = 0
+    """Inode of the bucket that the bytes are counted for."""
 
     def stat_mode(self) -> int:
         """The mode as ``st_mode`` has it, with the file type bits."""
@@ -156,7 +157,8 @@ class DirectoryEntry(msgspec.Struct, frozen=True, gc=False):
     content)."""
     inode: Inode
     cursor: bytes
-    """Give it to ``read_directory`` to go on behind this entry; stays valid while entries come and
+    """Opaque. Give it to ``read_directory`` to go on behind this entry; stays valid while entries
+    come and
     go."""
 
 

@@ -168,7 +168,8 @@ class ObjectStore(Protocol):
         ...
 
     async def put_part(self, upload: Upload, part: Part) -> Part:
-        """Add or replace a part (the replaced one's segments go to the removal queue). Raises
+        """Add or replace a part; its content is extents, never inline (the replaced one's segments
+        go to the removal queue). Raises
         UploadNotFoundError."""
         ...
 
@@ -220,6 +221,10 @@ class ObjectStore(Protocol):
         repeating it after
         success returns the same result.
         """
+        ...
+
+    async def find_completed(self, bucket: str, key: bytes, upload_id: str) -> PutResult:
+        """What a completed upload became, while that object exists. Raises UploadNotFoundError."""
         ...
 
     async def abort_upload(self, bucket: str, key: bytes, upload_id: str) -> None: ...
@@ -431,6 +436,12 @@ class MetaStore(ObjectStore, FileStore, LifeStore, Protocol):
 
     @property
     def client_id(self) -> int: ...
+
+    def layout_of(self, segment_id: int, *, in_place: bool) -> Layout:
+        """The layout for the new segment *segment_id*: as ``default_layout``, its stripe beginning
+        at
+        a chain of its own."""
+        ...
 
     def default_layout(self, *, in_place: bool) -> Layout:
         """Layout for a new segment: OBJECT_CHUNK_BYTES for immutable ones, FILE_CHUNK_BYTES for

@@ -1,0 +1,160 @@
+"""Buckets: directories at the root, with settings. The S3 door and mkdir at the root make the same
+thing."""
+
+from __future__ import annotations
+
+from ..errors import AlreadyExistsError, InvalidArgumentError, NotEmptyError
+from ..ids import ROOT_INODE_ID
+from ..kv.keys import prefix_end
+from ..kv.store import ReadTransaction, Transaction
+from .bucket_names import is_bucket_name
+from .context import MetaContext
+from .records import Bucket, InodeType, Owner, Usage
+from .schema import (
+    BUCKET_PREFIX,
+    ENTRY_EXPLICIT,
+    Entry,
+    bucket_key,
+    decode_bucket,
+    encode,
+    setting_key,
+    setting_range,
+    uploads_end,
+    uploads_prefix,
+    usage_range,
+)
+from .tree import (
+    clear_directory,
+    find_bucket,
+    is_empty,
+    new_inode,
+    put_entry,
+    put_inode,
+    remove_entry,
+)
+
+
+async def make_bucket(
+    context: MetaContext, tx: Transaction, name: str, owner: str, region: str, as_owner: Owner
+) -> Bucket:
+    """Make a bucket inside *tx*. Raises InvalidArgumentError, AlreadyExistsError."""
+    if not is_bucket_name(name):
+        raise InvalidArgumentError(
+            f"bucket name {name!r}: S3 allows 3 to 63 lower-case letters, digits, dots and hyphens"
+        )
+    if await tx.get(bucket_key(name)) is not None:
+        raise AlreadyExistsError(f"bucket {name}: exists")
+    inode = new_inode(
+        context,
+        InodeType.DIRECTORY,
+        mode=as_owner.directory_mode,
+        uid=as_owner.uid,
+        gid=as_owner.gid,
+        bucket_id=0,
+        parent_id=ROOT_INODE_ID,
+        name=name.encode(),
+    )
+    put_inode(tx, inode)
+    entry = Entry(inode.inode_id, InodeType.DIRECTORY, ENTRY_EXPLICIT)
+    put_entry(tx, ROOT_INODE_ID, name.encode() + b"/", entry)
+    bucket = Bucket(name, inode.inode_id, context.now_ns(), owner, region)
+    tx.set(bucket_key(name), encode(bucket))
+    context.touch_directory(tx, ROOT_INODE_ID)
+    context.tell_entry(tx, ROOT_INODE_ID, name.encode(), inode.inode_id)
+    return bucket
+
+
+async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> None:
+    """Remove an empty bucket inside *tx*. Raises BucketNotFoundError, NotEmptyError."""
+    bucket = await find_bucket(tx, name)
+    bucket_id = bucket.inode_id
+    if not await is_empty(tx, bucket_id):
+        raise NotEmptyError(f"bucket {name}: still holds objects or folders")
+    uploads = await tx.get_range(uploads_prefix(bucket_id), uploads_end(bucket_id), limit=1)
+    if uploads:
+        raise NotEmptyError(f"bucket {name}: still has multipart uploads in progress")
+    tx.clear(bucket_key(name))
+    tx.clear_range(*setting_range(bucket_id))
+    tx.clear_range(*usage_range(bucket_id))
+    clear_directory(tx, bucket_id)
+    await remove_entry(tx, ROOT_INODE_ID, name.encode() + b"/")
+    context.touch_directory(tx, ROOT_INODE_ID)
+    context.tell_entry(tx, ROOT_INODE_ID, name.encode(), bucket_id)
+
+
+class Buckets:
+    """The bucket calls of ``ObjectStore`` (core/meta/store.py)."""
+
+    _context: MetaContext
+
+    async def create_bucket(self, name: str, *, owner: str, region: str, as_owner: Owner) -> Bucket:
+        """Make a bucket."""
+        await self._context.ensure_ids(1)
+
+        async def create(tx: Transaction) -> Bucket:
+            await self._context.ensure_ids(1)
+            return await make_bucket(self._context, tx, name, owner, region, as_owner)
+
+        return await self._context.kv.transact(create)
+
+    async def get_bucket(self, name: str) -> Bucket:
+        """The bucket's record."""
+        return await self._context.kv.read(lambda tx: find_bucket(tx, name))
+
+    async def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket."""
+        await self._context.kv.transact(lambda tx: drop_bucket(self._context, tx, name))
+
+    async def list_buckets(
+        self, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[Bucket]:
+        """Buckets in byte order, behind *after*."""
+        start = BUCKET_PREFIX + prefix.encode()
+        end = prefix_end(start)
+        if after:
+            start = max(start, bucket_key(after) + b"\0")
+
+        async def read(tx: ReadTransaction) -> list[Bucket]:
+            if start >= end:
+                return []
+            rows = await tx.get_range(start, end, limit=limit)
+            return [decode_bucket(value) for _, value in rows]
+
+        return await self._context.kv.read(read)
+
+    async def get_bucket_setting(self, bucket: str, aspect: str) -> bytes | None:
+        """A setting as it was stored; None if it is not set."""
+
+        async def read(tx: ReadTransaction) -> bytes | None:
+            found = await find_bucket(tx, bucket)
+            return await tx.get(setting_key(found.inode_id, aspect))
+
+        return await self._context.kv.read(read)
+
+    async def set_bucket_setting(self, bucket: str, aspect: str, value: bytes | None) -> None:
+        """Store a setting, or remove it."""
+
+        async def write(tx: Transaction) -> None:
+            found = await find_bucket(tx, bucket)
+            key = setting_key(found.inode_id, aspect)
+            if value is None:
+                tx.clear(key)
+            else:
+                tx.set(key, value)
+
+        await self._context.kv.transact(write)
+
+    async def usage(self, bucket: str | None = None) -> Usage:
+        """Bytes and objects of a bucket, or of all."""
+
+        async def read(tx: ReadTransaction) -> Usage:
+            if bucket is None:
+                start, end = b"r", b"s"
+            else:
+                start, end = usage_range((await find_bucket(tx, bucket)).inode_id)
+            totals = {b"b": 0, b"o": 0}
+            for key, value in await tx.get_range(start, end):
+                totals[key[-1:]] += int.from_bytes(value, "little", signed=True)
+            return Usage(totals[b"b"], totals[b"o"])
+
+        return await self._context.kv.read(read)

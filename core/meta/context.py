@@ -1,0 +1,140 @@
+"""What all parts of the local namespace share: the KV, the clock, this client's identity and its id
+blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from ..clock import Clock
+from ..errors import StaleHandleError
+from ..kv.store import KeyValueStore, Transaction
+from ..limits import INODE_ID_BLOCK
+from .records import FeedEvent
+from .schema import (
+    FEED_PREFIX,
+    FEED_WATCH_KEY,
+    NEXT_ID_KEY,
+    client_key,
+    directory_time_key,
+    feed_value,
+    id_block_key,
+    pack_number,
+    removal_key,
+    unpack_number,
+    usage_key,
+)
+
+FIRST_FREE_ID = 1024  # below: the root, and room for what a later version may need
+USAGE_SHARDS = 16  # concurrent writers add to different counters
+DEFAULT_TABLE_ID = 1
+
+
+class MetaContext:
+    """Shared state. Ids are drawn and returned without an await in between, so no lock guards
+    them."""
+
+    def __init__(
+        self,
+        kv: KeyValueStore,
+        clock: Clock,
+        *,
+        removal_grace_seconds: float,
+        feed_retention_seconds: float,
+        client_lease_seconds: float,
+        table_id: int = DEFAULT_TABLE_ID,
+    ) -> None:
+        self.kv = kv
+        self.clock = clock
+        self.removal_grace_ns = int(removal_grace_seconds * 1e9)
+        self.feed_retention_ns = int(feed_retention_seconds * 1e9)
+        self.client_lease_ns = int(client_lease_seconds * 1e9)
+        self.table_id = table_id
+        self.client_id = 0
+        self._ids: list[tuple[int, int]] = []
+        self._refill: asyncio.Task[None] | None = None
+        self._events = 0
+        self._queue_number = random.getrandbits(48) << 15
+
+    def now_ns(self) -> int:
+        """The wall clock."""
+        return self.clock.wall_ns()
+
+    def ids_in_stock(self) -> int:
+        """How many ids can be drawn without waiting."""
+        return sum(last - first + 1 for first, last in self._ids)
+
+    def draw_id(self) -> int:
+        """A fresh id. ``ensure_ids`` must have been awaited before: running out is a programmer's
+        error."""
+        assert self._ids, "ids must be ensured before they are drawn"
+        first, last = self._ids[0]
+        if first == last:
+            self._ids.pop(0)
+        else:
+            self._ids[0] = (first + 1, last)
+        return first
+
+    async def ensure_ids(self, count: int) -> None:
+        """Return once *count* ids are in stock; draws blocks in a transaction of their own."""
+        while self.ids_in_stock() < count:
+            if self._refill is None or self._refill.done():
+                self._refill = asyncio.create_task(self._draw_block(max(INODE_ID_BLOCK, count)))
+            await asyncio.shield(self._refill)
+        if self.ids_in_stock() < INODE_ID_BLOCK // 4 and (
+            self._refill is None or self._refill.done()
+        ):
+            self._refill = asyncio.create_task(self._draw_block(INODE_ID_BLOCK))
+
+    async def _draw_block(self, size: int) -> None:
+        async def draw(tx: Transaction) -> int:
+            if await tx.get(client_key(self.client_id)) is None:
+                raise StaleHandleError(
+                    "this client was declared dead: its lease ran out; start it again"
+                )
+            value = await tx.get(NEXT_ID_KEY)
+            first = FIRST_FREE_ID if value is None else unpack_number(value)
+            tx.set(NEXT_ID_KEY, pack_number(first + size))
+            tx.set(id_block_key(self.client_id, first), pack_number(first + size - 1))
+            return first
+
+        first = await self.kv.transact(draw)
+        self._ids.append((first, first + size - 1))
+
+    async def settle(self) -> None:
+        """Wait for a refill that is under way, before closing."""
+        if self._refill is not None:
+            await asyncio.gather(self._refill, return_exceptions=True)
+
+    def tell(self, tx: Transaction, event: FeedEvent) -> None:
+        """Add *event* to the change feed, and wake those who wait for it."""
+        self._events += 1
+        suffix = self._events.to_bytes(8, "big")  # one transaction may tell of several changes
+        tx.set_versionstamped_key(FEED_PREFIX, suffix, feed_value(event, self.now_ns()))
+        tx.set_versionstamped_value(FEED_WATCH_KEY, b"")
+
+    def tell_entry(self, tx: Transaction, parent_id: int, name: bytes, inode_id: int) -> None:
+        """A name came, went, or means another inode now."""
+        self.tell(tx, FeedEvent("entry", inode_id, parent_id, name, self.client_id))
+
+    def tell_inode(self, tx: Transaction, inode_id: int) -> None:
+        """An inode's content or attributes changed."""
+        self.tell(tx, FeedEvent("inode", inode_id, 0, b"", self.client_id))
+
+    def touch_directory(self, tx: Transaction, inode_id: int) -> None:
+        """Set a directory's modification time, without a read: concurrent creates do not
+        conflict."""
+        tx.set(directory_time_key(inode_id), pack_number(self.now_ns()))
+
+    def count(self, tx: Transaction, bucket_id: int, size_delta: int, objects_delta: int) -> None:
+        """Account for bytes and objects that a bucket gains or loses."""
+        shard = random.randrange(USAGE_SHARDS)
+        if size_delta:
+            tx.add(usage_key(bucket_id, shard, b"b"), size_delta)
+        if objects_delta:
+            tx.add(usage_key(bucket_id, shard, b"o"), objects_delta)
+
+    def next_removal_key(self, due_ns: int) -> bytes:
+        """A key in the removal queue; unique by a random start and a counter."""
+        self._queue_number = (self._queue_number + 1) & 0x7FFF_FFFF_FFFF_FFFF
+        return removal_key(due_ns, self._queue_number)

@@ -1,0 +1,298 @@
+"""Names and inodes as POSIX calls see them. The kernel has checked permissions; the rules of the
+tree are checked here."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+
+import msgspec
+
+from ..errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    IsDirectoryError,
+    LimitExceededError,
+    NotDirectoryError,
+    NotEmptyError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from ..ids import ROOT_INODE_ID
+from ..kv.store import ReadTransaction, Transaction
+from ..limits import LINKS_MAX, SYMLINK_BYTES_MAX
+from .buckets import drop_bucket, make_bucket
+from .context import MetaContext
+from .names import is_plain, meant, shown
+from .records import DirectoryEntry, Inode, InodeType, Owner
+from .schema import (
+    ENTRY_EXPLICIT,
+    Entry,
+    decode_entry,
+    directory_end,
+    directory_prefix,
+    long_name_key,
+    session_key,
+)
+from .tree import (
+    clear_directory,
+    drop_link,
+    find_inode,
+    inodes_of,
+    is_empty,
+    make_explicit,
+    new_inode,
+    put_entry,
+    put_inode,
+    remove_entry,
+)
+
+MOUNT_OWNER = "mount"
+MOUNT_REGION = ""
+
+
+async def find_name(
+    tx: ReadTransaction, parent_id: int, posix_name: bytes
+) -> tuple[bytes, Entry] | None:
+    """(stored name, entry) of what a POSIX name means; None if there is none."""
+    name, hidden_file, is_digest = meant(posix_name)
+    if is_digest:
+        full = await tx.get(long_name_key(parent_id, name))
+        if full is None:
+            return None
+        name = full
+    own = directory_prefix(parent_id)
+    as_file, as_directory = await tx.get_many([own + name, own + name + b"/"])
+    if as_directory is not None and not hidden_file:
+        return name + b"/", decode_entry(as_directory)
+    if as_file is not None:
+        return name, decode_entry(as_file)
+    return None
+
+
+async def need_name(tx: ReadTransaction, parent_id: int, posix_name: bytes) -> tuple[bytes, Entry]:
+    """As ``find_name``. Raises NotFoundError."""
+    found = await find_name(tx, parent_id, posix_name)
+    if found is None:
+        raise NotFoundError(f"{posix_name!r}: no such name")
+    return found
+
+
+def new_stored_name(posix_name: bytes, *, directory: bool) -> bytes:
+    """The stored name of something made by a POSIX call. Raises InvalidArgumentError."""
+    name, _, is_digest = meant(posix_name)
+    if is_digest or not is_plain(name):
+        raise InvalidArgumentError(f"{posix_name!r}: escaped names are made by S3 only")
+    return name + b"/" if directory else name
+
+
+async def need_directory(tx: ReadTransaction, inode_id: int) -> Inode:
+    """The directory. Raises NotDirectoryError, StaleHandleError."""
+    inode = await find_inode(tx, inode_id)
+    if inode.type != InodeType.DIRECTORY:
+        raise NotDirectoryError(f"inode {inode_id:x}: is not a directory")
+    return inode
+
+
+def bucket_of(parent: Inode) -> int:
+    """Which bucket something in directory *parent* is counted for."""
+    return parent.bucket_id or parent.inode_id
+
+
+class Files:
+    """Name and inode calls of ``FileStore`` (core/meta/store.py)."""
+
+    _context: MetaContext
+
+    async def lookup(self, parent_id: int, name: bytes) -> Inode:
+        """The inode that *name* means."""
+
+        async def read(tx: ReadTransaction) -> Inode:
+            _, entry = await need_name(tx, parent_id, name)
+            return await find_inode(tx, entry.inode_id)
+
+        return await self._context.kv.read(read)
+
+    async def get_inode(self, inode_id: int) -> Inode:
+        """The inode."""
+        return await self._context.kv.read(lambda tx: find_inode(tx, inode_id))
+
+    async def get_inodes(self, inode_ids: Sequence[int]) -> list[Inode | None]:
+        """Several inodes."""
+        return await self._context.kv.read(lambda tx: inodes_of(tx, inode_ids))
+
+    async def create(
+        self,
+        parent_id: int,
+        name: bytes,
+        kind: InodeType,
+        *,
+        mode: int,
+        uid: int,
+        gid: int,
+        rdev: int = 0,
+        symlink_target: bytes = b"",
+        session: int | None = None,
+        exclusive: bool = True,
+    ) -> Inode:
+        """Make something new."""
+        context = self._context
+        if len(symlink_target) > SYMLINK_BYTES_MAX:
+            raise InvalidArgumentError(f"a link target of {len(symlink_target)} bytes")
+
+        async def make(tx: Transaction) -> Inode:
+            await context.ensure_ids(1)
+            parent = await need_directory(tx, parent_id)
+            present = await find_name(tx, parent_id, name)
+            if present is not None:
+                inode = await find_inode(tx, present[1].inode_id)
+                if exclusive or inode.type != kind:
+                    raise AlreadyExistsError(f"{name!r}: exists")
+                if session is not None:
+                    tx.set(session_key(inode.inode_id, context.client_id, session), b"w")
+                return inode
+            if parent_id == ROOT_INODE_ID:
+                return await self._make_bucket(tx, name, kind, mode, uid, gid)
+            stored = new_stored_name(name, directory=kind == InodeType.DIRECTORY)
+            owner_gid, bits = _inherit(parent, kind, gid, mode)
+            inode = new_inode(
+                context,
+                kind,
+                mode=bits,
+                uid=uid,
+                gid=owner_gid,
+                bucket_id=bucket_of(parent),
+                size=len(symlink_target),
+                parent_id=parent_id if kind == InodeType.DIRECTORY else 0,
+                name=name if kind == InodeType.DIRECTORY else b"",
+            )
+            inode = msgspec.structs.replace(
+                inode,
+                rdev=rdev,
+                symlink_target=symlink_target,
+                inline=False,
+            )
+            put_inode(tx, inode)
+            flags = ENTRY_EXPLICIT if kind == InodeType.DIRECTORY else 0
+            put_entry(tx, parent_id, stored, Entry(inode.inode_id, kind, flags))
+            if kind != InodeType.DIRECTORY:
+                context.count(tx, inode.bucket_id, inode.size, 1)
+            if session is not None:
+                tx.set(session_key(inode.inode_id, context.client_id, session), b"w")
+            context.touch_directory(tx, parent_id)
+            context.tell_entry(tx, parent_id, name, inode.inode_id)
+            return inode
+
+        return await context.kv.transact(make)
+
+    async def _make_bucket(
+        self, tx: Transaction, name: bytes, kind: InodeType, mode: int, uid: int, gid: int
+    ) -> Inode:
+        if kind != InodeType.DIRECTORY:
+            raise PermissionDeniedError("the root holds buckets only: make a folder first")
+        owner = Owner(uid, gid, 0o644, mode)
+        text = name.decode("utf-8", "surrogateescape")
+        bucket = await make_bucket(self._context, tx, text, MOUNT_OWNER, MOUNT_REGION, owner)
+        return await find_inode(tx, bucket.inode_id)
+
+    async def link(self, inode_id: int, parent_id: int, name: bytes) -> Inode:
+        """Another name for a file."""
+        context = self._context
+
+        async def make(tx: Transaction) -> Inode:
+            inode = await find_inode(tx, inode_id)
+            parent = await need_directory(tx, parent_id)
+            if inode.type == InodeType.DIRECTORY or parent_id == ROOT_INODE_ID:
+                raise PermissionDeniedError("folders cannot be linked, nor files at the root")
+            if inode.nlink == 0:
+                raise NotFoundError(f"inode {inode_id:x}: has no name any more")
+            if inode.nlink >= LINKS_MAX:
+                raise LimitExceededError(f"inode {inode_id:x}: has {LINKS_MAX} links")
+            if await find_name(tx, parent_id, name) is not None:
+                raise AlreadyExistsError(f"{name!r}: exists")
+            stored = new_stored_name(name, directory=False)
+            inode = msgspec.structs.replace(inode, nlink=inode.nlink + 1, ctime_ns=context.now_ns())
+            put_inode(tx, inode)
+            put_entry(tx, parent.inode_id, stored, Entry(inode_id, inode.type, 0))
+            context.touch_directory(tx, parent_id)
+            context.tell_entry(tx, parent_id, name, inode_id)
+            context.tell_inode(tx, inode_id)
+            return inode
+
+        return await context.kv.transact(make)
+
+    async def unlink(self, parent_id: int, name: bytes) -> Inode:
+        """Remove a file's name. The folder stays, also if S3 had made it and it is empty now."""
+        context = self._context
+
+        async def remove(tx: Transaction) -> Inode:
+            stored, entry = await need_name(tx, parent_id, name)
+            if entry.type == InodeType.DIRECTORY:
+                raise IsDirectoryError(f"{name!r}: is a folder")
+            await remove_entry(tx, parent_id, stored)
+            inode = await drop_link(context, tx, await find_inode(tx, entry.inode_id))
+            await make_explicit(tx, await find_inode(tx, parent_id))
+            context.touch_directory(tx, parent_id)
+            context.tell_entry(tx, parent_id, name, inode.inode_id)
+            return inode
+
+        return await context.kv.transact(remove)
+
+    async def remove_directory(self, parent_id: int, name: bytes) -> None:
+        """Remove an empty folder; at the root, an empty bucket."""
+        context = self._context
+
+        async def remove(tx: Transaction) -> None:
+            stored, entry = await need_name(tx, parent_id, name)
+            if entry.type != InodeType.DIRECTORY:
+                raise NotDirectoryError(f"{name!r}: is not a folder")
+            if parent_id == ROOT_INODE_ID:
+                await drop_bucket(context, tx, name.decode())
+                return
+            if not await is_empty(tx, entry.inode_id):
+                raise NotEmptyError(f"{name!r}: is not empty")
+            clear_directory(tx, entry.inode_id)
+            await remove_entry(tx, parent_id, stored)
+            await make_explicit(tx, await find_inode(tx, parent_id))
+            context.touch_directory(tx, parent_id)
+            context.tell_entry(tx, parent_id, name, entry.inode_id)
+
+        await context.kv.transact(remove)
+
+    async def read_directory(
+        self, inode_id: int, *, after: bytes = b"", limit: int = 1000
+    ) -> list[DirectoryEntry]:
+        """A page of entries with their inodes."""
+
+        async def read(tx: ReadTransaction) -> list[DirectoryEntry]:
+            own = directory_prefix(inode_id)
+            start = own + after
+            rows = await tx.get_range(start, directory_end(inode_id), limit=limit)
+            if not rows and not after:
+                await need_directory(tx, inode_id)
+            entries = [(key[len(own) :], decode_entry(value)) for key, value in rows]
+            files = [name for name, entry in entries if not name.endswith(b"/") or not name]
+            twins = await tx.get_many([own + name + b"/" for name in files])
+            hidden = {name for name, twin in zip(files, twins, strict=True) if twin is not None}
+            inodes = await inodes_of(tx, [entry.inode_id for _, entry in entries])
+            found: list[DirectoryEntry] = []
+            for (stored, entry), inode in zip(entries, inodes, strict=True):
+                if inode is None:
+                    continue
+                is_directory = entry.type == InodeType.DIRECTORY
+                name = shown(
+                    stored.removesuffix(b"/") if is_directory else stored,
+                    hidden_file=not is_directory and stored in hidden,
+                )
+                found.append(DirectoryEntry(name, inode, stored + b"\0"))
+            return found
+
+        return await self._context.kv.read(read)
+
+
+def _inherit(parent: Inode, kind: InodeType, gid: int, mode: int) -> tuple[int, int]:
+    """Group and mode of something new: a setgid folder passes its group on, and itself to
+    folders."""
+    if parent.mode & stat.S_ISGID:
+        return parent.gid, mode | (stat.S_ISGID if kind == InodeType.DIRECTORY else 0)
+    return gid, mode

@@ -1,0 +1,196 @@
+"""rename(2) in one transaction, however much is below a folder."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import (
+    AlreadyExistsError,
+    CrossDeviceError,
+    InvalidArgumentError,
+    IsDirectoryError,
+    NotDirectoryError,
+    NotEmptyError,
+    PermissionDeniedError,
+)
+from ..ids import ROOT_INODE_ID
+from ..kv.store import ReadTransaction, Transaction
+from .bucket_names import is_bucket_name
+from .context import MetaContext
+from .files import bucket_of, find_name, need_directory, need_name, new_stored_name
+from .records import Inode, InodeType
+from .schema import ENTRY_EXPLICIT, Entry, bucket_key, decode_bucket, encode
+from .tree import (
+    clear_directory,
+    drop_link,
+    find_inode,
+    is_empty,
+    make_explicit,
+    put_entry,
+    put_inode,
+    remove_entry,
+)
+
+
+class Renames:
+    """``rename`` of ``FileStore`` (core/meta/store.py)."""
+
+    _context: MetaContext
+
+    async def rename(
+        self,
+        parent_id: int,
+        name: bytes,
+        new_parent_id: int,
+        new_name: bytes,
+        *,
+        no_replace: bool = False,
+        exchange: bool = False,
+    ) -> None:
+        """Move a name."""
+        context = self._context
+
+        async def move(tx: Transaction) -> None:
+            stored, entry = await need_name(tx, parent_id, name)
+            target = await find_name(tx, new_parent_id, new_name)
+            if ROOT_INODE_ID in (parent_id, new_parent_id):
+                if exchange or parent_id != new_parent_id or target is not None:
+                    raise PermissionDeniedError(
+                        "the root holds buckets only: a bucket can take a free name there"
+                    )
+                await _rename_bucket(context, tx, name, entry, new_name)
+                return
+            if exchange:
+                if target is None:
+                    await need_name(tx, new_parent_id, new_name)
+                assert target is not None
+                await self._exchange(
+                    tx, (parent_id, stored, entry), (new_parent_id, *target), (name, new_name)
+                )
+                return
+            if target is not None:
+                if no_replace:
+                    raise AlreadyExistsError(f"{new_name!r}: exists")
+                if target[1].inode_id == entry.inode_id:
+                    return
+            inode = await self._movable(tx, entry, parent_id, new_parent_id)
+            if target is not None:
+                await self._make_way(tx, new_parent_id, target, entry)
+                new_stored = target[0]
+            else:
+                directory = entry.type == InodeType.DIRECTORY
+                new_stored = new_stored_name(new_name, directory=directory)
+            await remove_entry(tx, parent_id, stored)
+            await self._place(tx, inode, new_parent_id, new_stored, new_name)
+            for folder in {parent_id, new_parent_id}:
+                await make_explicit(tx, await find_inode(tx, folder))
+                context.touch_directory(tx, folder)
+            context.tell_entry(tx, parent_id, name, entry.inode_id)
+            context.tell_entry(tx, new_parent_id, new_name, entry.inode_id)
+
+        await context.kv.transact(move)
+
+    async def _movable(
+        self, tx: Transaction, entry: Entry, parent_id: int, new_parent_id: int
+    ) -> Inode:
+        """The inode to move, accounted for its new bucket. Raises InvalidArgumentError,
+        CrossDeviceError."""
+        inode = await find_inode(tx, entry.inode_id)
+        new_parent = await need_directory(tx, new_parent_id)
+        if entry.type == InodeType.DIRECTORY:
+            if parent_id != new_parent_id:
+                await _refuse_cycle(tx, entry.inode_id, new_parent)
+            if bucket_of(new_parent) != inode.bucket_id:
+                raise CrossDeviceError("a folder cannot be renamed into another bucket")
+        elif bucket_of(new_parent) != inode.bucket_id:
+            self._context.count(tx, inode.bucket_id, -inode.size, -1)
+            self._context.count(tx, bucket_of(new_parent), inode.size, 1)
+            inode = msgspec.structs.replace(inode, bucket_id=bucket_of(new_parent))
+        return inode
+
+    async def _make_way(
+        self, tx: Transaction, parent_id: int, target: tuple[bytes, Entry], entry: Entry
+    ) -> None:
+        """Remove what the moved name replaces. Raises IsDirectoryError, NotDirectoryError,
+        NotEmptyError."""
+        stored, old = target
+        if old.type == InodeType.DIRECTORY:
+            if entry.type != InodeType.DIRECTORY:
+                raise IsDirectoryError("a folder is not replaced by a file")
+            if not await is_empty(tx, old.inode_id):
+                raise NotEmptyError("the folder to be replaced is not empty")
+            clear_directory(tx, old.inode_id)
+        else:
+            if entry.type == InodeType.DIRECTORY:
+                raise NotDirectoryError("a file is not replaced by a folder")
+            await drop_link(self._context, tx, await find_inode(tx, old.inode_id))
+        await remove_entry(tx, parent_id, stored)
+
+    async def _place(
+        self, tx: Transaction, inode: Inode, parent_id: int, stored: bytes, name: bytes
+    ) -> None:
+        """Put *inode* under its new name."""
+        flags = 0
+        inode = msgspec.structs.replace(inode, ctime_ns=self._context.now_ns())
+        if inode.type == InodeType.DIRECTORY:
+            inode = msgspec.structs.replace(
+                inode, parent_id=parent_id, name=stored.removesuffix(b"/"), explicit=True
+            )
+            flags = ENTRY_EXPLICIT
+        put_inode(tx, inode)
+        put_entry(tx, parent_id, stored, Entry(inode.inode_id, inode.type, flags))
+        self._context.tell_inode(tx, inode.inode_id)
+
+    async def _exchange(
+        self,
+        tx: Transaction,
+        first: tuple[int, bytes, Entry],
+        second: tuple[int, bytes, Entry],
+        names: tuple[bytes, bytes],
+    ) -> None:
+        """RENAME_EXCHANGE: both names stay, with each other's inode."""
+        inodes = [
+            await self._movable(tx, first[2], first[0], second[0]),
+            await self._movable(tx, second[2], second[0], first[0]),
+        ]
+        if first[2].inode_id == second[2].inode_id:
+            return
+        await remove_entry(tx, first[0], first[1])
+        await remove_entry(tx, second[0], second[1])
+        for inode, (parent_id, stored, _) in zip(inodes, (second, first), strict=True):
+            bare = stored.removesuffix(b"/")
+            directory = inode.type == InodeType.DIRECTORY
+            await self._place(tx, inode, parent_id, bare + b"/" if directory else bare, bare)
+        for (parent_id, _, entry), name in zip((first, second), names, strict=True):
+            await make_explicit(tx, await find_inode(tx, parent_id))
+            self._context.touch_directory(tx, parent_id)
+            self._context.tell_entry(tx, parent_id, name, entry.inode_id)
+
+
+async def _refuse_cycle(tx: ReadTransaction, inode_id: int, new_parent: Inode) -> None:
+    """Raise InvalidArgumentError if *new_parent* lies below *inode_id*, walking up to the root."""
+    above = new_parent
+    while above.inode_id != ROOT_INODE_ID:
+        if above.inode_id == inode_id:
+            raise InvalidArgumentError("a folder cannot be moved into itself")
+        above = await find_inode(tx, above.parent_id)
+
+
+async def _rename_bucket(
+    context: MetaContext, tx: Transaction, name: bytes, entry: Entry, new_name: bytes
+) -> None:
+    text, new_text = name.decode(), new_name.decode("utf-8", "surrogateescape")
+    if not is_bucket_name(new_text):
+        raise InvalidArgumentError(f"{new_text!r}: is not a bucket name that S3 allows")
+    value = await tx.get(bucket_key(text))
+    assert value is not None
+    tx.clear(bucket_key(text))
+    record = msgspec.structs.replace(decode_bucket(value), name=new_text)
+    tx.set(bucket_key(new_text), encode(record))
+    inode = await find_inode(tx, entry.inode_id)
+    put_inode(tx, msgspec.structs.replace(inode, name=new_name, ctime_ns=context.now_ns()))
+    await remove_entry(tx, ROOT_INODE_ID, name + b"/")
+    put_entry(tx, ROOT_INODE_ID, new_name + b"/", entry)
+    context.touch_directory(tx, ROOT_INODE_ID)
+    context.tell_entry(tx, ROOT_INODE_ID, name, entry.inode_id)
+    context.tell_entry(tx, ROOT_INODE_ID, new_name, entry.inode_id)

@@ -1,0 +1,332 @@
+"""Steps inside a transaction: entries, paths, inodes, and what goes with making and losing them.
+
+Concurrency: whoever adds an entry to a directory has read that directory's own entry; whoever
+removes a directory has read its whole range as empty. So one of two such transactions conflicts,
+and nothing is ever added to a directory that is gone. Adding entries to one directory at once
+conflicts only for the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..errors import (
+    BucketNotFoundError,
+    LimitExceededError,
+    NameTooLongError,
+    StaleHandleError,
+)
+from ..kv.store import ReadTransaction, Transaction
+from ..limits import EXTENTS_INLINE_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
+from .context import MetaContext
+from .names import digest_of
+from .records import Bucket, Extent, Inode, InodeType, NewContent, ObjectAttributes, Owner
+from .schema import (
+    ENTRY_EXPLICIT,
+    Entry,
+    RemovalRecord,
+    bucket_key,
+    decode_bucket,
+    decode_entry,
+    decode_extents,
+    decode_inode,
+    directory_end,
+    directory_prefix,
+    directory_time_key,
+    encode,
+    encode_entry,
+    extents_key,
+    extents_range,
+    inline_key,
+    inode_key,
+    long_name_key,
+    unpack_number,
+)
+from .segments import add_references
+
+EXTENTS_PER_PAGE = 1000  # about 40 bytes each: well under the limit of a value
+
+
+async def find_bucket(tx: ReadTransaction, name: str) -> Bucket:
+    """The bucket. Raises BucketNotFoundError."""
+    value = await tx.get(bucket_key(name))
+    if value is None:
+        raise BucketNotFoundError(f"bucket {name}: does not exist")
+    return decode_bucket(value)
+
+
+async def find_inode(tx: ReadTransaction, inode_id: int) -> Inode:
+    """The inode, a directory's times merged in. Raises StaleHandleError."""
+    value = await tx.get(inode_key(inode_id))
+    if value is None:
+        raise StaleHandleError(f"inode {inode_id:x}: is gone")
+    inode = decode_inode(value)
+    if inode.type == InodeType.DIRECTORY:
+        return with_directory_time(inode, await tx.get(directory_time_key(inode_id), snapshot=True))
+    return inode
+
+
+def with_directory_time(inode: Inode, value: bytes | None) -> Inode:
+    """A directory's inode with the time of its last change of entries."""
+    if value is None:
+        return inode
+    time_ns = unpack_number(value)
+    if time_ns <= inode.mtime_ns:
+        return inode
+    return msgspec.structs.replace(inode, mtime_ns=time_ns, ctime_ns=max(inode.ctime_ns, time_ns))
+
+
+async def find_entry(tx: ReadTransaction, directory_id: int, stored_name: bytes) -> Entry | None:
+    """The entry of *stored_name* (with a directory's slash)."""
+    value = await tx.get(directory_prefix(directory_id) + stored_name)
+    return None if value is None else decode_entry(value)
+
+
+def put_entry(tx: Transaction, directory_id: int, stored_name: bytes, entry: Entry) -> None:
+    """Write an entry, and for a long name the way back from its digest."""
+    tx.set(directory_prefix(directory_id) + stored_name, encode_entry(entry))
+    name = stored_name.removesuffix(b"/")
+    if len(name) > NAME_BYTES_MAX // 4:
+        # Escapes may triple a name: whatever could need a digest has one.
+        tx.set(long_name_key(directory_id, digest_of(name)), name)
+
+
+async def remove_entry(tx: Transaction, directory_id: int, stored_name: bytes) -> None:
+    """Clear an entry, and a long name's digest unless the name's other form still needs it."""
+    tx.clear(directory_prefix(directory_id) + stored_name)
+    name = stored_name.removesuffix(b"/")
+    if len(name) > NAME_BYTES_MAX // 4:
+        other = name if stored_name.endswith(b"/") else name + b"/"
+        if await find_entry(tx, directory_id, other) is None:
+            tx.clear(long_name_key(directory_id, digest_of(name)))
+
+
+def split_key(key: bytes) -> tuple[Sequence[bytes], bytes]:
+    """(directory names, last name) of an object key. Raises NameTooLongError."""
+    if not 1 <= len(key) <= KEY_BYTES_MAX:
+        raise NameTooLongError(f"a key of {len(key)} bytes; expected 1 to {KEY_BYTES_MAX}")
+    *directories, last = key.split(b"/")
+    return directories, last
+
+
+async def find_directory(
+    tx: ReadTransaction, bucket_id: int, directories: Sequence[bytes]
+) -> int | None:
+    """The directory's inode id, following *directories* from the bucket; None if it does not
+    exist."""
+    directory_id = bucket_id
+    for name in directories:
+        value = await tx.get(directory_prefix(directory_id) + name + b"/")
+        if value is None:
+            return None
+        directory_id = decode_entry(value).inode_id
+    return directory_id
+
+
+def new_inode(
+    context: MetaContext,
+    kind: InodeType,
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    bucket_id: int,
+    size: int = 0,
+    parent_id: int = 0,
+    name: bytes = b"",
+    explicit: bool = True,
+) -> Inode:
+    """A new inode with a fresh id and the present time."""
+    now = context.now_ns()
+    return Inode(
+        context.draw_id(),
+        kind,
+        mode & 0o7777,
+        uid,
+        gid,
+        1,
+        size,
+        now,
+        now,
+        now,
+        now,
+        parent_id=parent_id,
+        name=name,
+        explicit=explicit,
+        bucket_id=bucket_id,
+    )
+
+
+def put_inode(tx: Transaction, inode: Inode) -> None:
+    """Write an inode record."""
+    tx.set(inode_key(inode.inode_id), encode(inode))
+
+
+def set_extents(tx: Transaction, inode: Inode, extents: Sequence[Extent]) -> Inode:
+    """*inode* with *extents*, in its record or in pages beside it; the caller writes the record."""
+    if inode.extent_pages:
+        tx.clear_range(*extents_range(inode.inode_id))
+    if len(extents) <= EXTENTS_INLINE_MAX:
+        return msgspec.structs.replace(inode, extents=tuple(extents), extent_pages=0, inline=False)
+    pages = 0
+    for start in range(0, len(extents), EXTENTS_PER_PAGE):
+        page = tuple(extents[start : start + EXTENTS_PER_PAGE])
+        tx.set(extents_key(inode.inode_id, pages), encode(page))
+        pages += 1
+    return msgspec.structs.replace(inode, extents=(), extent_pages=pages, inline=False)
+
+
+async def all_extents(tx: ReadTransaction, inode: Inode) -> tuple[Extent, ...]:
+    """All extents of *inode*."""
+    if not inode.extent_pages:
+        return inode.extents
+    pages = await tx.get_range(*extents_range(inode.inode_id))
+    if len(pages) != inode.extent_pages:
+        raise StaleHandleError(f"inode {inode.inode_id:x}: its extents have changed")
+    return tuple(extent for _, value in pages for extent in decode_extents(value))
+
+
+async def make_object_inode(
+    context: MetaContext,
+    tx: Transaction,
+    bucket_id: int,
+    content: NewContent,
+    attributes: ObjectAttributes,
+    owner: Owner,
+) -> Inode:
+    """Write a new file inode with *content*, counting one more reference to its segments."""
+    inode = new_inode(
+        context,
+        InodeType.FILE,
+        mode=owner.file_mode,
+        uid=owner.uid,
+        gid=owner.gid,
+        bucket_id=bucket_id,
+        size=content.size,
+    )
+    inode = msgspec.structs.replace(
+        inode, object=msgspec.structs.replace(attributes, etag_generation=0)
+    )
+    if content.inline_data is not None:
+        assert content.size == len(content.inline_data)
+        inode = msgspec.structs.replace(inode, inline=True)
+        tx.set(inline_key(inode.inode_id), content.inline_data)
+    elif content.extents:
+        inode = set_extents(tx, inode, content.extents)
+        await add_references(tx, content.extents, 1)
+    put_inode(tx, inode)
+    return inode
+
+
+async def make_directories(
+    context: MetaContext,
+    tx: Transaction,
+    bucket_id: int,
+    directories: Sequence[bytes],
+    owner: Owner,
+) -> int:
+    """Follow *directories*, making those that are missing as implicit ones; return the last one's
+    inode id."""
+    directory_id = bucket_id
+    for name in directories:
+        entry = await find_entry(tx, directory_id, name + b"/")
+        if entry is None:
+            inode = new_inode(
+                context,
+                InodeType.DIRECTORY,
+                mode=owner.directory_mode,
+                uid=owner.uid,
+                gid=owner.gid,
+                bucket_id=bucket_id,
+                parent_id=directory_id,
+                name=name,
+                explicit=False,
+            )
+            put_inode(tx, inode)
+            entry = Entry(inode.inode_id, InodeType.DIRECTORY, 0)
+            put_entry(tx, directory_id, name + b"/", entry)
+            context.touch_directory(tx, directory_id)
+            context.tell_entry(tx, directory_id, name, inode.inode_id)
+        directory_id = entry.inode_id
+    return directory_id
+
+
+async def is_empty(tx: ReadTransaction, directory_id: int) -> bool:
+    """Whether the directory has no entries; conflicts with whoever adds one."""
+    found = await tx.get_range(directory_prefix(directory_id), directory_end(directory_id), limit=1)
+    return not found
+
+
+async def drop_link(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
+    """A name of a file is gone: lower its count, and with the last one put it in the removal
+    queue."""
+    inode = msgspec.structs.replace(inode, nlink=inode.nlink - 1, ctime_ns=context.now_ns())
+    put_inode(tx, inode)
+    if inode.nlink == 0:
+        due = context.now_ns() + context.removal_grace_ns
+        record = RemovalRecord(inode.inode_id, 0, None, 0)
+        tx.set(context.next_removal_key(due), encode(record))
+        context.count(tx, inode.bucket_id, -inode.size, -1)
+    context.tell_inode(tx, inode.inode_id)
+    return inode
+
+
+def clear_directory(tx: Transaction, directory_id: int) -> None:
+    """Forget an empty directory's inode."""
+    tx.clear(inode_key(directory_id))
+    tx.clear(directory_time_key(directory_id))
+
+
+async def prune(context: MetaContext, tx: Transaction, directory_id: int, bucket_id: int) -> None:
+    """Remove *directory_id* and those above it as long as they are implicit and empty."""
+    while directory_id != bucket_id:
+        inode = await find_inode(tx, directory_id)
+        if inode.explicit or not await is_empty(tx, directory_id):
+            return
+        clear_directory(tx, directory_id)
+        await remove_entry(tx, inode.parent_id, inode.name + b"/")
+        context.touch_directory(tx, inode.parent_id)
+        context.tell_entry(tx, inode.parent_id, inode.name, directory_id)
+        directory_id = inode.parent_id
+
+
+async def make_explicit(tx: Transaction, directory: Inode, *, explicit: bool = True) -> None:
+    """Change whether a directory persists when it is empty."""
+    if directory.explicit == explicit or directory.parent_id == 0:
+        return
+    put_inode(tx, msgspec.structs.replace(directory, explicit=explicit))
+    flags = ENTRY_EXPLICIT if explicit else 0
+    put_entry(
+        tx,
+        directory.parent_id,
+        directory.name + b"/",
+        Entry(directory.inode_id, InodeType.DIRECTORY, flags),
+    )
+
+
+async def inodes_of(tx: ReadTransaction, inode_ids: Sequence[int]) -> list[Inode | None]:
+    """The inodes, in order; None for one that is gone."""
+    values = await tx.get_many([inode_key(number) for number in inode_ids])
+    inodes = [None if value is None else decode_inode(value) for value in values]
+    folders = [
+        position
+        for position, inode in enumerate(inodes)
+        if inode is not None and inode.type == InodeType.DIRECTORY
+    ]
+    if folders:
+        times = await tx.get_many(
+            [directory_time_key(inode_ids[position]) for position in folders], snapshot=True
+        )
+        for position, time in zip(folders, times, strict=True):
+            inode = inodes[position]
+            assert inode is not None
+            inodes[position] = with_directory_time(inode, time)
+    return inodes
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise LimitExceededError if a file would be larger than *limit*."""
+    if size > limit:
+        raise LimitExceededError(f"a file of {size} bytes; the limit is {limit}")
