@@ -87,7 +87,9 @@ class LocalStore:
             words += ["--mount", self.mount]
         environment = dict(os.environ)
         environment["CRAQEN_READY_FD"] = str(send)
-        environment.update(option.split("=", 1) for option in self._options)
+        for option in self._options:
+            name, _, value = option.partition("=")
+            environment[name] = value
         log_path = Path(self.folder) / "up.log"
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
