@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..limits import FILE_CHUNK_BYTES, KIB
 
 KEEP_WHOLE_BYTES = 64 * KIB  # from here on a piece is kept uncopied: a list entry costs less
-GROW_BYTES_MAX = FILE_CHUNK_BYTES  # a buffer that small writes grow: no longer than what is stored at once
+GROW_BYTES_MAX = FILE_CHUNK_BYTES  # a buffer that small writes grow: what is stored at once
 
 Piece = bytearray | memoryview
 """A buffer of our own, or a view of immutable bytes."""
@@ -126,7 +126,7 @@ class DirtyRanges:
         older._starts, older._pieces, older.size_bytes = [], [], 0
 
     def by_unit(self, unit_bytes: int) -> list[tuple[int, memoryview]]:
-        """The bytes, one view for each stretch inside one unit. Nothing may be written meanwhile."""
+        """The bytes, one view for each stretch inside one unit. Write nothing while they live."""
         found: list[tuple[int, memoryview]] = []
         parts: list[Piece] = []
         begin = position = -1
@@ -184,7 +184,7 @@ class DirtyRanges:
 
 
 def _part(piece: Piece, begin: int, end: int) -> Piece:
-    """A part of *piece*: a copy if it is small (so that it does not hold all of the bytes), or may
+    """A part of *piece*: a copy if it is small (so that it does not hold all of the bytes) or may
     change."""
     if type(piece) is bytearray or end - begin < KEEP_WHOLE_BYTES:
         return bytearray(piece[begin:end])
