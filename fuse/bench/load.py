@@ -1,7 +1,9 @@
-"""The load: plain system calls on a mounted folder, each function a fixed piece of work that returns its operations."""
+"""The load: plain system calls on a mounted folder, each function a fixed piece of work that
+returns its operations."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import random
@@ -15,6 +17,19 @@ RANDOM_FILE_BYTES = 128 * MIB
 SMALL_FILES = 2000
 STAT_FILES = 10_000
 SMALL_FILE_BYTES = 4 * KIB
+
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32
+
+
+def drop_names(mount_point: Path) -> bool:
+    """Have the kernel forget every name and attribute of the file system mounted there, so that it
+    asks for each again; return False where that is not allowed.
+
+    Remounting with nothing changed does it, for this file system alone. Needs root.
+    """
+    flags = _MS_REMOUNT | _MS_NOSUID | _MS_NODEV
+    done: int = ctypes.CDLL(None).mount(None, os.fsencode(mount_point), None, flags, None)
+    return done == 0
 
 
 def drop_cache(path: Path) -> None:
@@ -56,9 +71,7 @@ def read_randomly(path: Path) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
     try:
         for _ in range(RANDOM_READS):
-            count = os.preadv(
-                descriptor, [buffer], chooser.randrange(pages) * SMALL_FILE_BYTES
-            )
+            count = os.preadv(descriptor, [buffer], chooser.randrange(pages) * SMALL_FILE_BYTES)
             assert count == SMALL_FILE_BYTES
     finally:
         os.close(descriptor)
