@@ -45,15 +45,15 @@ def device_of_mount(mount_point: str) -> str | None:
     None."""
     wanted = _escaped(mount_point)
     found = None
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields = line.split(" ")
-        if fields[4] == wanted:
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        fields = os.fsdecode(line).split(" ")
+        if fields[4:5] == [wanted]:
             found = fields[2]  # a later line is mounted over an earlier one
     return found
 
 
 def _escaped(path: str) -> str:
     """*path* as mountinfo writes it."""
-    for character in "\\ \t\n#":  # the backslash first
+    for character in "\\ \t\n":  # the backslash first
         path = path.replace(character, f"\\{ord(character):03o}")
     return path
