@@ -24,6 +24,7 @@ block, and a number closed too early would soon name another file."""
 
 R = TypeVar("R", bound=Message)
 
+
 class NodeConnection:
     """A greeted connection to one storage node."""
 

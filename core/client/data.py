@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
 
 from ..checksum import crc32c, page_checksums
+from ..chunks.integrity import BlockContent
 from ..clock import Clock
 from ..errors import CraqenError, DataLossError
 from ..ids import ChunkId
@@ -23,7 +24,6 @@ from ..wire.messages import (
     UpdateKind,
 )
 from .connections import NodeConnections
-from ..chunks.integrity import BlockContent
 from .plan import ChunkSpan, HoleSpan, plan_range
 from .port import FilePiece, MemoryPiece, Piece, SegmentWriter, ZeroPiece
 from .reader import ChunkReader, read_place
@@ -93,7 +93,9 @@ class ClusterDataStore:
         waiting."""
         outcomes: list[Exception | None] = [None] * len(reads)
         for start in range(0, len(reads), BATCH_ITEMS_MAX):
-            await self._read_group(reads, range(start, min(start + BATCH_ITEMS_MAX, len(reads))), outcomes)
+            await self._read_group(
+                reads, range(start, min(start + BATCH_ITEMS_MAX, len(reads))), outcomes
+            )
         return outcomes
 
     async def _read_group(

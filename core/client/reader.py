@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ..checksum import crc32c
+from ..chunks.integrity import BlockContent
 from ..clock import Clock
 from ..errors import DataLossError, RetryableError
 from ..ids import ChunkId
@@ -29,11 +30,12 @@ from ..wire.messages import (
     ReadRequest,
 )
 from .connections import NodeConnection
-from ..chunks.integrity import BlockContent
 from .plan import ChunkSpan
 from .routes import Routes
 
-PLACES_MAX = 65_536  # about 60 MB at 8 MiB chunks with their page checksums would be 512 GiB of data
+PLACES_MAX = (
+    65_536  # about 60 MB at 8 MiB chunks with their page checksums would be 512 GiB of data
+)
 INLINE_READ_BYTES_MAX = 256 * KIB  # above it a thread costs less than holding up the event loop
 LEASE_MARGIN = 0.5  # a place is given out only for the first half of its lease
 DEADLINE_SECONDS = 30.0
@@ -91,7 +93,9 @@ class ChunkReader:
                 return
             except DataLossError:
                 self.forget(span.chunk_id)  # another replica may have it whole
-        await self._over_replicas(span, lambda attempt: self._read_once(span, into, generation, attempt))
+        await self._over_replicas(
+            span, lambda attempt: self._read_once(span, into, generation, attempt)
+        )
 
     async def locate_span(self, span: ChunkSpan, generation: int) -> BlockContent | bytes | None:
         """The block with the span's chunk, verified for the span's range; bytes if it is on another
@@ -103,9 +107,7 @@ class ChunkReader:
         )
         return found[-1]
 
-    async def _over_replicas(
-        self, span: ChunkSpan, once: Callable[[int], Awaitable[None]]
-    ) -> None:
+    async def _over_replicas(self, span: ChunkSpan, once: Callable[[int], Awaitable[None]]) -> None:
         """Call *once(attempt)* until it succeeds, the deadline passes, or every replica has lost
         the data."""
         loop = asyncio.get_running_loop()
@@ -176,15 +178,15 @@ class ChunkReader:
                 await self._in_thread(content.verify, span.chunk_offset, present)
         found.append(content)
 
-    async def _look_up(
-        self, connection: NodeConnection, span: ChunkSpan, generation: int
-    ) -> Place:
+    async def _look_up(self, connection: NodeConnection, span: ChunkSpan, generation: int) -> Place:
         """Ask the node where the chunk lies, and remember it for its lease."""
         asked = self._clock.monotonic_seconds()
         reply = await connection.call(
             Method.LOCATE, LocateRequest((self._range(span),)), LocateReply
         )
-        return self._note(connection, span, generation, reply.located[0], asked, reply.lease_seconds)
+        return self._note(
+            connection, span, generation, reply.located[0], asked, reply.lease_seconds
+        )
 
     async def look_up_many(self, spans: Sequence[ChunkSpan], generation: int) -> None:
         """Fetch the places of *spans* (those on this host) in one call per node; failures are left
@@ -299,5 +301,3 @@ def _require_sparse(span: ChunkSpan, length: int) -> None:
 
 def _zero(view: memoryview) -> None:
     view[:] = bytes(len(view))
-
-

@@ -62,9 +62,7 @@ class Updater:
         self._free = list(range(CHANNELS_MAX))
         self._available = asyncio.Semaphore(CHANNELS_MAX)
 
-    async def make(
-        self, updates: Sequence[ChunkUpdate]
-    ) -> list[UpdateResult | CraqenError]:
+    async def make(self, updates: Sequence[ChunkUpdate]) -> list[UpdateResult | CraqenError]:
         """Carry out *updates* of different chunks; one result or final error each.
 
         Updates whose bytes are in a reserved block are tried on that connection only: its loss is
@@ -149,7 +147,10 @@ class Updater:
             for batch in _batches(numbers, updates)
         ]
         await asyncio.gather(
-            *(self._send(connection, batch, updates, tokens, results) for connection, batch in batches)
+            *(
+                self._send(connection, batch, updates, tokens, results)
+                for connection, batch in batches
+            )
         )
         return stale or any(
             isinstance(results[number], RetryableError)

@@ -12,6 +12,7 @@ import contextlib
 import os
 from concurrent.futures import Executor
 
+from ..chunks.integrity import BlockContent, PageSummer
 from ..errors import CraqenError, RetryableError, UnavailableError
 from ..ids import ChunkId
 from ..limits import CHUNK_CLASS_BYTES_MIN, KIB
@@ -24,7 +25,6 @@ from ..wire.messages import (
     UpdateKind,
 )
 from .connections import NodeConnection
-from ..chunks.integrity import BlockContent, PageSummer
 from .routes import Routes
 from .updates import ChunkUpdate, Updater
 
@@ -123,9 +123,7 @@ class ClusterSegmentWriter:
             await self._release(current)
         sent, self._sent = self._sent, []
         if sent:
-            removals = [
-                ChunkUpdate(chunk_id, self._layout, UpdateKind.REMOVE) for chunk_id in sent
-            ]
+            removals = [ChunkUpdate(chunk_id, self._layout, UpdateKind.REMOVE) for chunk_id in sent]
             # What cannot be removed now is found later as an orphan of this client.
             with contextlib.suppress(CraqenError):
                 await self._updater.make(removals)

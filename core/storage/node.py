@@ -1,0 +1,413 @@
+"""DRIVER: the RPC face of a storage node: its methods, its connections' descriptors and
+reservations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from ..checksum import combine_page_checksums, crc32c
+from ..chunks.store import ChunkVersion
+from ..craq.events import Reply
+from ..errors import (
+    ChecksumMismatchError,
+    CraqenError,
+    InvalidArgumentError,
+    ProtocolError,
+    UnavailableError,
+)
+from ..ids import ChunkId
+from ..limits import BATCH_ITEMS_MAX, CHUNK_CLASS_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, MIB
+from ..transport.port import Answer, IncomingRequest
+from ..wire.codec import decode, status_of
+from ..wire.messages import (
+    BlockPlace,
+    ChunkRange,
+    ChunkSummary,
+    CommittedVersionReply,
+    CommittedVersionRequest,
+    HelloReply,
+    HelloRequest,
+    ItemStatus,
+    ListChunksReply,
+    ListChunksRequest,
+    Located,
+    LocateReply,
+    LocateRequest,
+    Message,
+    Method,
+    ReadReply,
+    ReadRequest,
+    ReadResult,
+    ReleaseRequest,
+    ReserveReply,
+    ReserveRequest,
+    TargetStatus,
+    TargetStatusReply,
+    Update,
+    UpdateReply,
+    UpdateRequest,
+    UpdateResult,
+    encode,
+)
+from .reservations import Reservations
+from .target import Target, check_replace
+
+PROTOCOL_VERSION = 1
+BUFFERS_BYTES_MAX = 256 * MIB  # bytes of updates and reads under way in this process
+_OK = ItemStatus()
+
+TailQuery = Callable[[Target, ChunkId], Awaitable[int]]
+"""Asks the tail of a target's chain which version of a chunk is committed."""
+
+
+class StorageNode:
+    """Answers the methods of core/wire/messages.py for the targets of one process."""
+
+    def __init__(
+        self, node_id: int, cluster_id: str, lease_seconds: float, ask_tail: TailQuery
+    ) -> None:
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._lease_seconds = lease_seconds
+        self._ask_tail = ask_tail
+        self.targets: dict[int, Target] = {}
+        """By chain id."""
+        self._reservations = Reservations()
+        self._passed: dict[int, set[int]] = {}
+        self._room = _Room(BUFFERS_BYTES_MAX)
+        self._methods: dict[int, Callable[[IncomingRequest], Awaitable[Answer]]] = {
+            Method.HELLO: self._hello,
+            Method.RESERVE: self._reserve,
+            Method.RELEASE: self._release,
+            Method.UPDATE: self._update,
+            Method.READ: self._read,
+            Method.LOCATE: self._locate,
+            Method.LIST_CHUNKS: self._list_chunks,
+            Method.COMMITTED_VERSION: self._committed_version,
+            Method.TARGET_STATUS: self._target_status,
+        }
+
+    async def handle(self, request: IncomingRequest) -> Answer:
+        """Answer one request."""
+        method = self._methods.get(request.method)
+        if method is None:
+            raise ProtocolError(f"method {request.method} is not known here")
+        if request.method != Method.HELLO and request.peer_id not in self._passed:
+            raise ProtocolError("the first call of a connection is HELLO")
+        return await method(request)
+
+    def peer_gone(self, peer_id: int) -> None:
+        """Take back what a connection held."""
+        self._reservations.release_all(peer_id)
+        self._passed.pop(peer_id, None)
+
+    def _target(self, chain_id: int) -> Target:
+        target = self.targets.get(chain_id)
+        if target is None:
+            raise UnavailableError(
+                f"storage node {self._node_id} has no target of chain {chain_id}"
+            )
+        return target
+
+    async def _hello(self, request: IncomingRequest) -> Answer:
+        hello = decode(HelloRequest, request.header)
+        if hello.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"protocol version {hello.protocol_version}; this node speaks {PROTOCOL_VERSION}"
+            )
+        if hello.cluster_id != self._cluster_id:
+            raise InvalidArgumentError("this node belongs to another cluster")
+        self._passed.setdefault(request.peer_id, set())
+        return _answer(HelloReply(PROTOCOL_VERSION, self._node_id))
+
+    # Blocks for clients on this host
+
+    async def _reserve(self, request: IncomingRequest) -> Answer:
+        message = decode(ReserveRequest, request.header)
+        if not request.shares_files:
+            raise InvalidArgumentError("blocks are reserved over connections that pass descriptors")
+        if len(message.lengths) > BATCH_ITEMS_MAX:
+            raise InvalidArgumentError(f"{len(message.lengths)} blocks at once")
+        target = self._target(message.chain_id)
+        target.replica.check_version(message.chain_version)
+        ids: list[int] = []
+        places: list[BlockPlace] = []
+        files = _NewFiles(self._passed[request.peer_id])
+        try:
+            for length in message.lengths:
+                block = target.store.reserve(length)
+                ids.append(self._reservations.add(request.peer_id, target.store, block))
+                key = files.key(target, block.file_id)
+                places.append(BlockPlace(key, block.offset_bytes, block.capacity_bytes))
+        except BaseException:
+            for number in ids:
+                self._reservations.release(request.peer_id, number)
+            raise
+        reply = ReserveReply(tuple(ids), tuple(places), files.new_keys())
+        return Answer(encode(reply), files.descriptors())
+
+    async def _release(self, request: IncomingRequest) -> Answer:
+        message = decode(ReleaseRequest, request.header)
+        for number in message.reservation_ids:
+            self._reservations.release(request.peer_id, number)
+        return _answer(ReserveReply((), ()))
+
+    # Updates
+
+    async def _update(self, request: IncomingRequest) -> Answer:
+        message = decode(UpdateRequest, request.header)
+        if len(message.updates) > BATCH_ITEMS_MAX:
+            raise InvalidArgumentError(f"{len(message.updates)} updates at once")
+        results = await asyncio.gather(
+            *(self._update_one(request, update) for update in message.updates)
+        )
+        return _answer(UpdateReply(tuple(results)))
+
+    async def _update_one(self, request: IncomingRequest, update: Update) -> UpdateResult:
+        try:
+            target = self._target(update.chain_id)
+            if update.reservation_id:
+                reply = await self._update_reserved(request, target, update)
+            elif update.buffer >= 0:
+                reply = await self._update_pulled(request, target, update)
+            else:
+                reply = await target.update(update, None, None)
+        except CraqenError as error:
+            return UpdateResult(status_of(error))
+        return UpdateResult(_OK, reply.version, reply.length_bytes, reply.crc32c)
+
+    async def _update_reserved(
+        self, request: IncomingRequest, target: Target, update: Update
+    ) -> Reply:
+        peer_id = request.peer_id
+        reservation = self._reservations.take(peer_id, update.reservation_id, target.store)
+        adopted = False
+        try:
+            check_replace(update, reservation.block)
+            if combine_page_checksums(update.page_crcs, update.length_bytes) != update.crc32c:
+                raise ChecksumMismatchError("the page checksums contradict the chunk's checksum")
+            reply = await target.update(update, None, reservation.block)
+            record = target.store.get(ChunkId(update.segment_id, update.chunk_index))
+            adopted = record is not None and any(
+                content is not None and content.block == reservation.block
+                for content in (record.committed, record.pending)
+            )
+            return reply
+        finally:
+            self._reservations.done(peer_id, update.reservation_id, adopted=adopted)
+
+    async def _update_pulled(
+        self, request: IncomingRequest, target: Target, update: Update
+    ) -> Reply:
+        lengths = request.send_lengths
+        if update.buffer >= len(lengths) or lengths[update.buffer] != update.length_bytes:
+            raise InvalidArgumentError("an update whose bytes were not offered")
+        end = update.offset_bytes + update.length_bytes
+        if update.offset_bytes < 0 or end > CHUNK_CLASS_BYTES_MAX:
+            raise InvalidArgumentError(f"an update up to byte {end} of a chunk")
+        async with self._room.of(update.length_bytes):
+            data = memoryview(bytearray(update.length_bytes))
+            await request.pull(update.buffer, data)
+            return await target.update(update, data, None)
+
+    # Reads
+
+    async def _content(self, item: ChunkRange) -> tuple[Target, ChunkVersion | None]:
+        """The version that a read sees: the committed one, by the tail's word where that is not
+        certain."""
+        target = self._target(item.chain_id)
+        replica = target.replica
+        replica.check_version(item.chain_version)
+        if not replica.is_serving:
+            raise UnavailableError(f"target {target.target_id} does not serve")
+        chunk_id = ChunkId(item.segment_id, item.chunk_index)
+        content, certain = replica.committed(chunk_id)
+        if not certain and not item.relaxed:
+            version = await self._ask_tail(target, chunk_id)
+            replica.check_version(item.chain_version)
+            content = replica.version_told(chunk_id, version)
+        return target, content
+
+    async def _read(self, request: IncomingRequest) -> Answer:
+        message = decode(ReadRequest, request.header)
+        if len(message.ranges) > len(request.receive_lengths):
+            raise InvalidArgumentError("a read without a buffer for each range")
+        results = await asyncio.gather(
+            *(self._read_one(request, number, item) for number, item in enumerate(message.ranges))
+        )
+        return _answer(ReadReply(tuple(results)))
+
+    async def _read_one(
+        self, request: IncomingRequest, number: int, item: ChunkRange
+    ) -> ReadResult:
+        try:
+            target, content = await self._content(item)
+            if content is None:
+                return ReadResult(_OK)
+            wanted = min(item.length_bytes, request.receive_lengths[number])
+            length = max(0, min(wanted, content.length_bytes - item.offset_bytes))
+            if item.offset_bytes < 0 or length > FRAME_PAYLOAD_BYTES_MAX:
+                raise InvalidArgumentError("a read outside of what a chunk can hold")
+            async with self._room.of(length):
+                data = memoryview(bytearray(length))
+                if length:
+                    chunk_id = ChunkId(item.segment_id, item.chunk_index)
+                    await target.read(content, chunk_id, item.offset_bytes, data)
+                await request.push(number, data)
+            return ReadResult(_OK, content.version, length, crc32c(data))
+        except CraqenError as error:
+            return ReadResult(status_of(error))
+
+    async def _locate(self, request: IncomingRequest) -> Answer:
+        message = decode(LocateRequest, request.header)
+        if not request.shares_files:
+            raise InvalidArgumentError("places are told over connections that pass descriptors")
+        if len(message.ranges) > BATCH_ITEMS_MAX:
+            raise InvalidArgumentError(f"{len(message.ranges)} places at once")
+        files = _NewFiles(self._passed[request.peer_id])
+        located = [await self._locate_one(item, files) for item in message.ranges]
+        reply = LocateReply(tuple(located), self._lease_seconds, files.new_keys())
+        return Answer(encode(reply), files.descriptors())
+
+    async def _locate_one(self, item: ChunkRange, files: _NewFiles) -> Located:
+        try:
+            target, content = await self._content(item)
+            if content is None:
+                return Located(_OK)
+            block = content.block
+            place = BlockPlace(
+                files.key(target, block.file_id), block.offset_bytes, block.capacity_bytes
+            )
+        except CraqenError as error:
+            return Located(status_of(error))
+        return Located(
+            _OK,
+            content.version,
+            content.length_bytes,
+            content.crc32c,
+            content.page_crcs,
+            place,
+        )
+
+    # Inventory
+
+    async def _list_chunks(self, request: IncomingRequest) -> Answer:
+        message = decode(ListChunksRequest, request.header)
+        target = self._target(message.chain_id)
+        limit = max(1, min(message.limit, BATCH_ITEMS_MAX))
+        begin = ChunkId(message.segment_id, message.chunk_index)
+        records = target.store.scan(begin, limit + 1)
+        chunks = tuple(
+            ChunkSummary(
+                *record.chunk_id,
+                0 if record.committed is None else record.committed.chain_version,
+                0 if record.committed is None else record.committed.version,
+                0 if record.pending is None else record.pending.version,
+                0 if record.committed is None else record.committed.length_bytes,
+                0 if record.committed is None else record.committed.crc32c,
+            )
+            for record in records[:limit]
+        )
+        return _answer(ListChunksReply(chunks, len(records) > limit))
+
+    async def _committed_version(self, request: IncomingRequest) -> Answer:
+        message = decode(CommittedVersionRequest, request.header)
+        target = self._target(message.chain_id)
+        target.replica.check_version(message.chain_version)
+        content, certain = target.replica.committed(
+            ChunkId(message.segment_id, message.chunk_index)
+        )
+        if not certain:
+            raise UnavailableError(f"target {target.target_id} is not the tail")
+        return _answer(CommittedVersionReply(0 if content is None else content.version))
+
+    async def _target_status(self, request: IncomingRequest) -> Answer:
+        statuses = []
+        for chain_id, target in self.targets.items():
+            space = target.store.space()
+            statuses.append(
+                TargetStatus(
+                    target.target_id,
+                    chain_id,
+                    space.capacity_bytes,
+                    space.free_bytes,
+                    space.used_bytes,
+                    space.chunks,
+                    space.blocks_used,
+                    space.blocks_reserved,
+                    space.blocks_quarantined,
+                )
+            )
+        return _answer(TargetStatusReply(tuple(statuses)))
+
+
+def _answer(message: Message) -> Answer:
+    return Answer(encode(message))
+
+
+class _NewFiles:
+    """Names of block files for one connection, and descriptors of those it has not been passed
+    yet."""
+
+    def __init__(self, passed: set[int]) -> None:
+        self._passed = passed
+        self._new: dict[int, int] = {}
+
+    def key(self, target: Target, file_id: int) -> int:
+        """The connection's name of the file."""
+        key = target.target_id << 32 | file_id
+        if key not in self._passed:
+            self._passed.add(key)
+            self._new[key] = target.store.open_file(file_id)
+        return key
+
+    def new_keys(self) -> tuple[int, ...]:
+        """Names of the files that are passed now."""
+        return tuple(self._new)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Their descriptors, in the same order."""
+        return tuple(self._new.values())
+
+
+class _Room:
+    """Bounds the bytes that requests hold; who asks for more waits. One that is larger than all of
+    it waits for
+    an empty room and then goes alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._changed = asyncio.Condition()
+
+    def of(self, amount: int) -> _Place:
+        """A context that holds *amount* bytes."""
+        return _Place(self, amount)
+
+    async def enter(self, amount: int) -> None:
+        if self._used + amount <= self._size:
+            self._used += amount
+            return
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._used == 0 or self._used + amount <= self._size
+            )
+            self._used += amount
+
+    async def leave(self, amount: int) -> None:
+        self._used -= amount
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class _Place:
+    def __init__(self, room: _Room, amount: int) -> None:
+        self._room = room
+        self._amount = amount
+
+    async def __aenter__(self) -> None:
+        await self._room.enter(self._amount)
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._room.leave(self._amount)

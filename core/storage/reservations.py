@@ -1,0 +1,71 @@
+"""Blocks that clients were given to fill, by connection. What a lost connection held goes to
+quarantine: its client may still be writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..chunks.store import Block, ChunkStore
+from ..errors import InvalidArgumentError, LimitExceededError
+
+RESERVATIONS_MAX = 4096  # per connection
+
+
+@dataclass(slots=True)
+class Reservation:
+    """One reserved block."""
+
+    store: ChunkStore
+    block: Block
+    in_use: bool = False
+
+
+class Reservations:
+    """Touched only between awaits of the node's event loop: no lock."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[int, dict[int, Reservation]] = {}
+        self._next_id = 0
+
+    def add(self, peer_id: int, store: ChunkStore, block: Block) -> int:
+        """Note a block; return its id. Raises LimitExceededError."""
+        mine = self._by_peer.setdefault(peer_id, {})
+        if len(mine) >= RESERVATIONS_MAX:
+            store.release(block)
+            raise LimitExceededError(f"a connection with {RESERVATIONS_MAX} reserved blocks")
+        self._next_id += 1
+        mine[self._next_id] = Reservation(store, block)
+        return self._next_id
+
+    def take(self, peer_id: int, reservation_id: int, store: ChunkStore) -> Reservation:
+        """The reservation, now in use by an update. Raises InvalidArgumentError."""
+        found = self._by_peer.get(peer_id, {}).get(reservation_id)
+        if found is None or found.in_use or found.store is not store:
+            raise InvalidArgumentError(f"reservation {reservation_id} is not this connection's")
+        found.in_use = True
+        return found
+
+    def done(self, peer_id: int, reservation_id: int, *, adopted: bool) -> None:
+        """The update that used it is over; if the block was not adopted, it is the client's
+        again."""
+        mine = self._by_peer.get(peer_id)
+        found = None if mine is None else mine.get(reservation_id)
+        if found is None or mine is None:
+            return
+        if adopted:
+            del mine[reservation_id]
+        else:
+            found.in_use = False
+
+    def release(self, peer_id: int, reservation_id: int) -> None:
+        """Give one back; nothing happens if it is unknown or in use."""
+        mine = self._by_peer.get(peer_id, {})
+        found = mine.get(reservation_id)
+        if found is not None and not found.in_use:
+            del mine[reservation_id]
+            found.store.release_seen(found.block)
+
+    def release_all(self, peer_id: int) -> None:
+        """The connection is gone."""
+        for found in self._by_peer.pop(peer_id, {}).values():
+            found.store.release_seen(found.block)
