@@ -1,9 +1,15 @@
-"""MACHINE: what an index change makes of a chunk's record. Shared by every chunk store."""
+"""MACHINE: what index changes make of chunk records, and which blocks they take and let go. Shared
+by every chunk store."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from ..errors import DataLossError
+from ..ids import ChunkId
 from .store import (
     Abandon,
     Block,
@@ -19,41 +25,104 @@ from .store import (
 
 Outcome = tuple[ChunkRecord | None, TokenOutcome | None]
 
+_NO_BLOCKS: frozenset[Block] = frozenset()
+
+
+class Step(NamedTuple):
+    """One change, worked out: carrying it out cannot fail."""
+
+    chunk_id: ChunkId
+    old: ChunkRecord | None
+    new: ChunkRecord | None
+    outcome: TokenOutcome | None
+    taken: frozenset[Block]
+    """Reserved blocks that now belong to the chunk."""
+    freed: frozenset[Block]
+    """Blocks that belong to no version of the chunk any more."""
+    written_file_id: int | None
+    """The block file whose bytes must be flushed before the record that refers to them."""
+    repairs: bool
+    """Whether it takes the place of a damaged record."""
+
+
+def plan_changes(
+    changes: Iterable[IndexChange],
+    get: Callable[[ChunkId], ChunkRecord | None],
+    is_reserved: Callable[[Block], bool],
+) -> list[Step]:
+    """Work out all of *changes*, in order, before any is carried out: all or nothing.
+
+    Install and Drop also repair a chunk whose record is damaged. Raises DataLossError for other
+    changes of it, AssertionError for what no correct caller asks.
+    """
+    steps: list[Step] = []
+    latest: dict[ChunkId, ChunkRecord | None] = {}
+    taken_so_far: set[Block] = set()
+    for change in changes:
+        chunk_id = change.chunk_id
+        repairs = False
+        if chunk_id in latest:
+            old = latest[chunk_id]
+        else:
+            try:
+                old = get(chunk_id)
+            except DataLossError:
+                if not isinstance(change, Install | Drop):
+                    raise
+                old, repairs = None, True
+        new, outcome = apply_change(old, change)
+        before, after = blocks_of(old), blocks_of(new)
+        taken, freed = after - before, before - after
+        for block in taken:
+            assert block not in taken_so_far, f"{block} is given to two chunks"
+            assert is_reserved(block), f"{block} is given to {chunk_id}, but is not reserved"
+            taken_so_far.add(block)
+        latest[chunk_id] = new
+        # Later changes refer to bytes whose flush goes with an earlier round, or this one.
+        file_id = change.content.block.file_id if isinstance(change, Stage | Install) else None
+        steps.append(Step(chunk_id, old, new, outcome, taken, freed, file_id, repairs))
+    return steps
+
 
 def apply_change(record: ChunkRecord | None, change: IndexChange) -> Outcome:
     """The chunk's new record (None: gone), and the token outcome to remember, if any."""
     chunk_id = change.chunk_id
-    old = record or ChunkRecord(chunk_id, None, None)
-    if isinstance(change, Stage):
-        return replace(old, pending=change.content, pending_remove=None), None
-    if isinstance(change, StageRemove):
-        return replace(old, pending=None, pending_remove=change.token), None
     if isinstance(change, Install):
         content = change.content
         outcome = TokenOutcome(
             content.token, chunk_id, content.version, content.length_bytes, content.crc32c
         )
         return ChunkRecord(chunk_id, content, None), outcome
+    if isinstance(change, Stage):
+        committed = None if record is None else record.committed
+        return ChunkRecord(chunk_id, committed, change.content), None
+    if isinstance(change, Commit):
+        return _commit(record, change)
+    if isinstance(change, StageRemove):
+        committed = None if record is None else record.committed
+        return ChunkRecord(chunk_id, committed, None, change.token), None
     if isinstance(change, Abandon):
-        kept = replace(old, pending=None, pending_remove=None)
-        return (kept if kept.committed else None), None
-    if isinstance(change, Drop):
-        version = old.committed.version + 1 if old.committed else 0
-        if change.token is None:
+        if record is None or record.committed is None:
             return None, None
-        return None, TokenOutcome(change.token, chunk_id, version, 0, 0)
-    return _commit(old, change)
+        return ChunkRecord(chunk_id, record.committed, None), None
+    if change.token is None:
+        return None, None
+    committed = None if record is None else record.committed
+    version = 0 if committed is None else committed.version + 1
+    return None, TokenOutcome(change.token, chunk_id, version, 0, 0)
 
 
-def _commit(old: ChunkRecord, change: Commit) -> Outcome:
-    if old.pending_remove is not None:
+def _commit(old: ChunkRecord | None, change: Commit) -> Outcome:
+    if old is None:  # the removal that it names, or a later one, is committed already
+        return None, None
+    committed_version = 0 if old.committed is None else old.committed.version
+    if old.pending_remove is not None and change.version == committed_version + 1:
         return None, TokenOutcome(old.pending_remove, old.chunk_id, change.version, 0, 0)
     pending = old.pending
     if pending is None or pending.version != change.version:
-        committed = old.committed
-        never = f"commit of version {change.version} of {old.chunk_id}, which was never staged"
-        assert committed is not None, never
-        assert committed.version >= change.version, never
+        assert 1 <= change.version <= committed_version, (
+            f"commit of version {change.version} of {old.chunk_id}, which was never staged"
+        )
         return old, None
     content = replace(pending, chain_version=change.chain_version)
     outcome = TokenOutcome(
@@ -62,8 +131,13 @@ def _commit(old: ChunkRecord, change: Commit) -> Outcome:
     return ChunkRecord(old.chunk_id, content, None), outcome
 
 
-def blocks_of(record: ChunkRecord | None) -> set[Block]:
+def blocks_of(record: ChunkRecord | None) -> frozenset[Block]:
     """The blocks that a record refers to (an append in place shares one between two versions)."""
     if record is None:
-        return set()
-    return {content.block for content in (record.committed, record.pending) if content is not None}
+        return _NO_BLOCKS
+    committed, pending = record.committed, record.pending
+    if committed is None:
+        return _NO_BLOCKS if pending is None else frozenset((pending.block,))
+    if pending is None:
+        return frozenset((committed.block,))
+    return frozenset((committed.block, pending.block))

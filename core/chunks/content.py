@@ -1,22 +1,30 @@
 """DRIVER: makes the bytes of a chunk's next version: in a new block, or behind the present end of
 the same one.
 
-Blocking functions over file descriptors; large ones are run in a worker thread. Old bytes are
-verified before they are copied, so that damage is never sealed under a fresh checksum. What is not
-touched keeps its page checksums.
+Two steps. ``plan_…`` runs on the event loop: it chooses the place and reserves a block if one is
+needed. ``Draft.write`` blocks and touches no store, so that large ones can run in a worker thread;
+it needs one small buffer, whatever the chunk's size. Old bytes are verified before they are copied,
+so that damage is never sealed under a fresh checksum. Pages that are not touched keep theirs.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import struct
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..checksum import Buffer, combine_page_checksums, crc32c, page_checksums
-from ..ids import ChunkId
+from ..checksum import combine_page_checksums, page_checksums
+from ..errors import DiskError, NoSpaceError
+from ..ids import ChunkId, UpdateToken
 from ..limits import CHECKSUM_PAGE_BYTES
-from .integrity import BlockContent
+from .integrity import BlockContent, PageSummer
 from .store import Block, ChunkStore, ChunkVersion
+
+PIECE_BYTES = 4 * CHECKSUM_PAGE_BYTES  # copied at a time: stays in a core's own cache
+_ZEROS = memoryview(bytes(PIECE_BYTES))
+_scratch = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +35,38 @@ class NewContent:
     length_bytes: int
     crc32c: int
     page_crcs: bytes
+
+    def version(self, number: int, chain_version: int, token: UpdateToken) -> ChunkVersion:
+        """The chunk version to stage or install."""
+        return ChunkVersion(
+            number,
+            chain_version,
+            self.length_bytes,
+            self.crc32c,
+            self.page_crcs,
+            self.block,
+            token,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A version in the making."""
+
+    block: Block
     fresh_block: bool
-    """Whether ``block`` was reserved for it (and is released if it comes to nothing)."""
+    """Whether ``block`` was reserved for it. If so and it comes to nothing, the planner's caller
+    gives it back with ``ChunkStore.release``, after ``write`` has ended."""
+    work_bytes: int
+    """How much ``write`` reads and writes, for whoever chooses between loop and worker thread."""
+    write: Callable[[], NewContent]
+    """Blocking: make the content. Raises DataLossError if old bytes that are kept are damaged,
+    DiskError, NoSpaceError."""
 
 
-def present_content(store: ChunkStore, chunk_id: ChunkId, version: ChunkVersion) -> BlockContent:
-    """The bytes of *version*, for verified reading."""
+def content_of(store: ChunkStore, chunk_id: ChunkId, version: ChunkVersion) -> BlockContent:
+    """The bytes of *version*, for verified reading (also by another thread, until the block's
+    quarantine is over). Raises DataLossError, DiskError."""
     block = version.block
     return BlockContent(
         chunk_id,
@@ -44,131 +78,195 @@ def present_content(store: ChunkStore, chunk_id: ChunkId, version: ChunkVersion)
     )
 
 
-def replaced(store: ChunkStore, data: memoryview) -> NewContent:
-    """Content that is *data* alone. Raises NoSpaceError."""
-    block = store.reserve(max(1, data.nbytes))
-    try:
-        _write(store, block, 0, data)
-    except BaseException:
-        store.release(block)
-        raise
-    pages = page_checksums(data)
-    return NewContent(block, data.nbytes, crc32c(data), pages, True)
+def read_verified(
+    store: ChunkStore, chunk_id: ChunkId, version: ChunkVersion, offset: int, into: memoryview
+) -> None:
+    """Blocking: fill *into* with verified bytes of *version* from *offset* on.
 
-
-def can_append(present: ChunkVersion, offset: int, length: int) -> bool:
-    """Whether bytes at *offset* go behind the present end, in the same block."""
-    end = offset + length
-    return present.length_bytes <= offset and end <= present.block.capacity_bytes
-
-
-def appended(store: ChunkStore, present: ChunkVersion, offset: int, data: memoryview) -> NewContent:
-    """Content with *data* at *offset*, at or behind the present end, zeros in between; nothing is
-    read.
-
-    Readers of the present version are not disturbed: its bytes and their checksums stay as they
-    are.
+    The range lies inside the version. Raises DataLossError naming chunk and page, DiskError.
     """
-    gap = offset - present.length_bytes
-    assert gap >= 0
-    old_length = present.length_bytes
-    tail_bytes = old_length % CHECKSUM_PAGE_BYTES
-    pieces: list[Buffer] = [memoryview(bytes(gap)), data] if gap else [data]
-    position = old_length
-    crc = present.crc32c
-    page_crcs = bytearray(present.page_crcs)
-    last_page = 0
-    if tail_bytes:
-        last_page = struct.unpack_from("<I", page_crcs, len(page_crcs) - 4)[0]
-        del page_crcs[-4:]
-    for piece in pieces:
-        view = memoryview(piece)
-        _write(store, present.block, position, view)
-        crc = crc32c(view, crc)
-        position += view.nbytes
-        while view.nbytes:
-            part = view[: CHECKSUM_PAGE_BYTES - tail_bytes]
-            last_page = crc32c(part, last_page)
-            tail_bytes += part.nbytes
-            view = view[part.nbytes :]
-            if tail_bytes == CHECKSUM_PAGE_BYTES:
-                page_crcs += struct.pack("<I", last_page)
-                tail_bytes = last_page = 0
-    if tail_bytes:
-        page_crcs += struct.pack("<I", last_page)
-    return NewContent(present.block, position, crc, bytes(page_crcs), False)
+    content_of(store, chunk_id, version).read_into(offset, into)
 
 
-def overlaid(
+def plan_replace(store: ChunkStore, data: memoryview) -> Draft:
+    """Content that is *data* alone; nothing is read. Raises NoSpaceError, DiskError,
+    InvalidArgumentError."""
+    block = store.reserve(max(1, data.nbytes))
+    descriptor = _descriptor(store, block)
+    return Draft(block, True, data.nbytes, lambda: _replace(descriptor, block, data))
+
+
+def plan_write(
     store: ChunkStore,
     chunk_id: ChunkId,
     present: ChunkVersion | None,
     offset: int,
     data: memoryview,
-) -> NewContent:
-    """Content with *data* at *offset* over the present one, in a new block (copy on write).
+) -> Draft:
+    """Content with *data* at *offset* over *present*; between the old end and *offset*, zeros.
 
-    Raises NoSpaceError, DataLossError if old bytes that are kept are damaged.
+    Behind the old end it stays in the same block if there is room; readers of *present* are not
+    disturbed. Raises NoSpaceError, DiskError, InvalidArgumentError, DataLossError.
     """
-    old_length = 0 if present is None else present.length_bytes
     end = offset + data.nbytes
-    length = max(old_length, end)
-    whole = memoryview(bytearray(length))
-    if present is not None:
-        _read_kept(store, chunk_id, present, offset, end, whole)
-    whole[offset:end] = data
-    block = store.reserve(max(1, length))
+    if present is None:
+        if offset == 0:
+            return plan_replace(store, data)
+    elif present.length_bytes <= offset and end <= present.block.capacity_bytes:
+        return _plan_append(store, present, offset, data)
+    elif offset == 0 and end >= present.length_bytes:
+        return plan_replace(store, data)
+    old = None if present is None else content_of(store, chunk_id, present)
+    length = end if old is None else max(old.length_bytes, end)
+    block = store.reserve(length)
+    descriptor = _descriptor(store, block)
+    return Draft(
+        block, True, 2 * length, lambda: _overlay(descriptor, block, old, offset, data, length)
+    )
+
+
+def plan_truncate(
+    store: ChunkStore, chunk_id: ChunkId, present: ChunkVersion | None, length: int
+) -> Draft:
+    """Content cut to *length*, or extended to it by zeros.
+
+    A cut goes to a new block: in the old one a later append would overwrite bytes that readers of
+    the longer version still want. Raises as ``plan_write``.
+    """
+    nothing = memoryview(b"")
+    if present is None or length >= present.length_bytes:
+        return plan_write(store, chunk_id, present, length, nothing)
+    if length == 0:
+        return plan_replace(store, nothing)
+    old = content_of(store, chunk_id, present)
+    block = store.reserve(length)
+    descriptor = _descriptor(store, block)
+    return Draft(block, True, 2 * length, lambda: _cut(descriptor, block, old, length))
+
+
+def _plan_append(store: ChunkStore, present: ChunkVersion, offset: int, data: memoryview) -> Draft:
+    descriptor = store.open_file(present.block.file_id)
+    work_bytes = offset - present.length_bytes + data.nbytes
+    return Draft(
+        present.block, False, work_bytes, lambda: _append(descriptor, present, offset, data)
+    )
+
+
+def _descriptor(store: ChunkStore, block: Block) -> int:
+    """The descriptor for a block reserved just now."""
     try:
-        _write(store, block, 0, whole)
+        return store.open_file(block.file_id)
     except BaseException:
         store.release(block)
         raise
-    first = min(offset, old_length) // CHECKSUM_PAGE_BYTES
-    last = -(-end // CHECKSUM_PAGE_BYTES)
-    old_pages = b"" if present is None else present.page_crcs
-    changed = page_checksums(whole[first * CHECKSUM_PAGE_BYTES : last * CHECKSUM_PAGE_BYTES])
-    page_crcs = old_pages[: 4 * first] + changed + old_pages[4 * last :]
-    return NewContent(block, length, combine_page_checksums(page_crcs, length), page_crcs, True)
 
 
-def truncated(
-    store: ChunkStore, chunk_id: ChunkId, present: ChunkVersion | None, length: int
-) -> NewContent:
-    """Content cut to *length*, or extended to it by zeros. A cut goes to a new block: behind the
-    end of a
-    shared one, bytes that readers of the longer version still want would be overwritten by an
-    append."""
-    old_length = 0 if present is None else present.length_bytes
-    if present is not None and length > old_length and can_append(present, length, 0):
-        return appended(store, present, length, memoryview(b""))
-    whole = memoryview(bytearray(length))
-    if present is not None and old_length and length:
-        kept = min(length, old_length)
-        present_content(store, chunk_id, present).read_into(0, whole[:kept])
-    return replaced(store, whole)
+def _replace(descriptor: int, block: Block, data: memoryview) -> NewContent:
+    _write(descriptor, block, 0, data)
+    pages = page_checksums(data)
+    return NewContent(block, data.nbytes, combine_page_checksums(pages, data.nbytes), pages)
 
 
-def _read_kept(
-    store: ChunkStore,
-    chunk_id: ChunkId,
-    present: ChunkVersion,
+def _append(descriptor: int, present: ChunkVersion, offset: int, data: memoryview) -> NewContent:
+    """Nothing is read: the checksums go on from where they ended."""
+    block = present.block
+    sums = PageSummer.resumed(present.page_crcs, present.length_bytes, present.crc32c)
+    while sums.length_bytes < offset:
+        zeros = _ZEROS[: offset - sums.length_bytes]
+        _write(descriptor, block, sums.length_bytes, zeros)
+        sums.update(zeros)
+    _write(descriptor, block, offset, data)
+    sums.update(data)
+    return NewContent(block, sums.length_bytes, sums.whole, sums.page_crcs())
+
+
+def _overlay(
+    descriptor: int,
+    block: Block,
+    old: BlockContent | None,
     offset: int,
-    end: int,
-    whole: memoryview,
-) -> None:
-    """Read the pages of the present content that are not replaced altogether."""
-    content = present_content(store, chunk_id, present)
-    head_end = min(present.length_bytes, -(-offset // CHECKSUM_PAGE_BYTES) * CHECKSUM_PAGE_BYTES)
-    if head_end:
-        content.read_into(0, whole[:head_end])
-    tail_start = max(head_end, end - end % CHECKSUM_PAGE_BYTES)
-    if tail_start < present.length_bytes:
-        content.read_into(tail_start, whole[tail_start : present.length_bytes])
+    data: memoryview,
+    length: int,
+) -> NewContent:
+    """Copy on write, piece by piece."""
+    old_length = 0 if old is None else old.length_bytes
+    end = offset + data.nbytes
+    pages = bytearray(b"" if old is None else old.page_crcs)
+    pages.extend(bytes(4 * -(-length // CHECKSUM_PAGE_BYTES) - len(pages)))
+    touched_from = _page_floor(min(offset, old_length))
+    touched_to = _page_ceiling(end)
+    for start in range(0, length, PIECE_BYTES):
+        stop = min(start + PIECE_BYTES, length)
+        if offset <= start and stop <= end:
+            piece = data[start - offset : stop - offset]
+        else:
+            piece = _scratch_buffer()[: stop - start]
+            if old is not None:
+                _read_kept(old, offset, end, start, piece)
+            if stop > old_length:
+                blank = max(start, old_length)
+                piece[blank - start :] = _ZEROS[: stop - blank]
+            first, last = max(start, offset), min(stop, end)
+            if first < last:
+                piece[first - start : last - start] = data[first - offset : last - offset]
+        summed_from, summed_to = max(start, touched_from), min(stop, touched_to)
+        if summed_from < summed_to:
+            sums = page_checksums(piece[summed_from - start : summed_to - start])
+            at = 4 * (summed_from // CHECKSUM_PAGE_BYTES)
+            pages[at : at + len(sums)] = sums
+        _write(descriptor, block, start, piece)
+    page_crcs = bytes(pages)
+    return NewContent(block, length, combine_page_checksums(page_crcs, length), page_crcs)
 
 
-def _write(store: ChunkStore, block: Block, position: int, data: memoryview) -> None:
+def _read_kept(old: BlockContent, offset: int, end: int, start: int, piece: memoryview) -> None:
+    """Read into *piece* those pages of the old content that are not overwritten as a whole."""
+    limit = min(start + piece.nbytes, old.length_bytes)
+    covered_from = _page_ceiling(offset)
+    covered_to = limit if end >= old.length_bytes else _page_floor(end)
+    if covered_from >= covered_to:
+        runs = [(start, limit)]
+    else:
+        runs = [(start, min(limit, covered_from)), (max(start, covered_to), limit)]
+    for run_start, run_stop in runs:
+        if run_start < run_stop:
+            old.read_into(run_start, piece[run_start - start : run_stop - start])
+
+
+def _cut(descriptor: int, block: Block, old: BlockContent, length: int) -> NewContent:
+    whole_pages = length // CHECKSUM_PAGE_BYTES
+    page_crcs = old.page_crcs[: 4 * whole_pages]
+    for start in range(0, length, PIECE_BYTES):
+        piece = _scratch_buffer()[: min(PIECE_BYTES, length - start)]
+        old.read_into(start, piece)
+        if start + piece.nbytes == length:
+            page_crcs += page_checksums(piece[whole_pages * CHECKSUM_PAGE_BYTES - start :])
+        _write(descriptor, block, start, piece)
+    return NewContent(block, length, combine_page_checksums(page_crcs, length), page_crcs)
+
+
+def _page_floor(position: int) -> int:
+    return position - position % CHECKSUM_PAGE_BYTES
+
+
+def _page_ceiling(position: int) -> int:
+    return position + -position % CHECKSUM_PAGE_BYTES
+
+
+def _scratch_buffer() -> memoryview:
+    buffer: memoryview | None = getattr(_scratch, "buffer", None)
+    if buffer is None:
+        buffer = _scratch.buffer = memoryview(bytearray(PIECE_BYTES))
+    return buffer
+
+
+def _write(descriptor: int, block: Block, position: int, data: memoryview) -> None:
     assert position + data.nbytes <= block.capacity_bytes
-    descriptor = store.open_file(block.file_id)
     done = 0
-    while done < data.nbytes:
-        done += os.pwrite(descriptor, data[done:], block.offset_bytes + position + done)
+    try:
+        while done < data.nbytes:
+            done += os.pwrite(descriptor, data[done:], block.offset_bytes + position + done)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(f"block file {block.file_id}: the disk is full") from error
+        raise DiskError(f"block file {block.file_id}: {error.strerror}") from error

@@ -2,74 +2,117 @@
 
 Two tables: chunk id to record, and (client, channel) to the outcome of its last update. A value is
 a CRC32C over the rest, a format version, and a MessagePack array; one that does not match its CRC
-is reported for its chunk alone.
+is reported for its chunk alone. The file is allocated ahead of its use, so that a full disk is met
+when a block is reserved and not when a change is to be made durable.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import lmdb
 import msgspec
 
 from ..checksum import crc32c
-from ..errors import DataLossError
+from ..errors import CraqenError, DataLossError, DiskError, NoSpaceError, OperatorError
 from ..ids import ChunkId, UpdateToken
-from ..limits import GIB
-from .store import Block, ChunkRecord, ChunkVersion, TokenOutcome
+from ..limits import CHECKSUM_PAGE_BYTES, GIB, MIB
+from .allocator import is_block
+from .store import ChunkRecord, ChunkVersion, TokenOutcome
 
-MAP_BYTES = 256 * GIB  # address space, not memory; 100 million chunks
+MAP_BYTES = 256 * GIB  # address space, not memory; 100 million chunks and more
+ROOM_BYTES = 16 * MIB  # allocated ahead: more than one round writes
+READERS_MAX = 8  # the event loop's own, and whoever inspects the folder by hand
 FORMAT_VERSION = 1
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-_CRC = struct.Struct("<IB")
+_HEAD = struct.Struct("<IB")
+_CLIENT_KEY = struct.Struct(">Q")
 _TOKEN_KEY = struct.Struct(">QI")
+_VERSION_BYTE = bytes([FORMAT_VERSION])
 _encoder = msgspec.msgpack.Encoder()
 
-_Content = tuple[int, int, int, int, bytes, int, int, int, int, int, int]
-_Stored = tuple[_Content | None, _Content | None, tuple[int, int, int] | None]
+_Stored = tuple[ChunkVersion | None, ChunkVersion | None, UpdateToken | None]
 _record_decoder: msgspec.msgpack.Decoder[_Stored] = msgspec.msgpack.Decoder(_Stored)
-_outcome_decoder = msgspec.msgpack.Decoder(tuple[int, int, int, int, int, int])
+_outcome_decoder: msgspec.msgpack.Decoder[TokenOutcome] = msgspec.msgpack.Decoder(TokenOutcome)
 
 
 class ChunkIndex:
-    """The index. One writer (one thread at a time); readers on the event loop see the last
-    committed state."""
+    """The index. One writer (one thread at a time); the event loop reads the last written state."""
 
     def __init__(self, folder: Path) -> None:
-        self._environment = lmdb.open(
-            str(folder), map_size=MAP_BYTES, max_dbs=2, subdir=True, max_readers=16, lock=True
-        )
-        self._chunks = self._environment.open_db(b"chunks")
-        self._outcomes = self._environment.open_db(b"outcomes")
-        self._read = self._environment.begin()
+        """Open or create it. Raises OperatorError, DiskError, NoSpaceError, DataLossError."""
+        self._folder = folder
+        try:
+            self._environment = lmdb.open(
+                os.fspath(folder),
+                map_size=MAP_BYTES,
+                mode=0o600,
+                max_dbs=2,
+                max_readers=READERS_MAX,
+                readahead=False,
+            )
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        self._data = -1
+        try:
+            self._chunks = self._environment.open_db(b"chunks")
+            self._outcomes = self._environment.open_db(b"outcomes")
+            self._page_bytes = int(self._environment.stat()["psize"])
+            self._data = os.open(folder / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
+            self._room_end = 0
+            self.ensure_room()
+            self._read = self._environment.begin()
+        except lmdb.Error as error:
+            self._abandon()
+            raise self._translate(error) from error
+        except OSError as error:
+            self._abandon()
+            raise DiskError(f"{folder}: {error.strerror}: look at the kernel log") from error
 
     def get(self, chunk_id: ChunkId) -> ChunkRecord | None:
-        """The committed record. Raises DataLossError if it is damaged."""
-        value = self._read.get(chunk_id.pack(), db=self._chunks)
-        return None if value is None else _decode_record(chunk_id, value)
+        """The written record. Raises DataLossError if it is damaged, DiskError."""
+        key = chunk_id.pack()
+        try:
+            value = self._read.get(key, db=self._chunks)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        return None if value is None else decode_record(chunk_id, key, value)
 
     def outcome(self, client_id: int, channel: int) -> TokenOutcome | None:
-        """The remembered outcome."""
-        value = self._read.get(_TOKEN_KEY.pack(client_id, channel), db=self._outcomes)
+        """The remembered outcome. Raises DataLossError if it is damaged, DiskError."""
+        key = _TOKEN_KEY.pack(client_id, channel)
+        try:
+            value = self._read.get(key, db=self._outcomes)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
         if value is None:
             return None
-        sequence, segment, index, version, length, crc = _outcome_decoder.decode(
-            _checked(value, f"outcome of client {client_id:x}, channel {channel}")
-        )
-        token = UpdateToken(client_id, channel, sequence)
-        return TokenOutcome(token, ChunkId(segment, index), version, length, crc)
+        what = f"outcome of client {client_id:x}, channel {channel}"
+        try:
+            return _outcome_decoder.decode(_checked(key, value, what))
+        except msgspec.MsgspecError as error:
+            raise DataLossError(f"{what}: its index record cannot be understood") from error
 
-    def scan_ids(self, begin: ChunkId) -> Iterator[ChunkId]:
-        """Chunk ids from *begin* on, in order."""
-        with self._read.cursor(db=self._chunks) as cursor:
-            if cursor.set_range(begin.pack()):
-                for key in cursor.iternext(values=False):
-                    yield ChunkId.unpack(key)
+    def items(self, begin: ChunkId) -> Generator[tuple[ChunkId, bytes, bytes], None, None]:
+        """Chunk ids from *begin* on, their keys and their stored values, in order. Not to be held
+        across ``refresh``. Raises DiskError, DataLossError."""
+        try:
+            with self._read.cursor(db=self._chunks) as cursor:
+                if cursor.set_range(begin.pack()):
+                    for key, value in cursor:
+                        yield ChunkId.unpack(key), key, value
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+        except struct.error as error:
+            raise DataLossError(f"{self._folder}: the index has a key of a wrong length") from error
 
     def count(self) -> int:
-        """Chunks in the committed index."""
+        """Chunks in the written index."""
         return int(self._read.stat(self._chunks)["entries"])
 
     def write(
@@ -80,106 +123,131 @@ class ChunkIndex:
     ) -> None:
         """Blocking: put *records* (None: delete) and *outcomes* in one durable transaction.
 
-        Raises lmdb.Error, OSError.
+        Clients are forgotten first. Raises NoSpaceError, DiskError, DataLossError; then nothing of
+        it is in the index, or (when the last flush failed) it is not known whether it is.
         """
-        with self._environment.begin(write=True) as transaction:
-            for chunk_id, record in records:
-                key = chunk_id.pack()
-                if record is None:
-                    transaction.delete(key, db=self._chunks)
-                else:
-                    transaction.put(key, _encode_record(record), db=self._chunks)
-            for client_id in forgotten_clients:
-                _delete_client(transaction, self._outcomes, client_id)
-            for outcome in outcomes:
-                client_id, channel, sequence = outcome.token
-                fields = (
-                    sequence,
-                    *outcome.chunk_id,
-                    outcome.version,
-                    outcome.length_bytes,
-                    outcome.crc32c,
-                )
-                value = _sealed(_encoder.encode(fields))
-                transaction.put(_TOKEN_KEY.pack(client_id, channel), value, db=self._outcomes)
+        self.ensure_room()
+        try:
+            with self._environment.begin(write=True) as transaction:
+                for chunk_id, record in records:
+                    key = chunk_id.pack()
+                    if record is None:
+                        transaction.delete(key, db=self._chunks)
+                    else:
+                        transaction.put(key, encode_record(key, record), db=self._chunks)
+                for client_id in forgotten_clients:
+                    _delete_client(transaction, self._outcomes, client_id)
+                for outcome in outcomes:
+                    key = _TOKEN_KEY.pack(outcome.token.client_id, outcome.token.channel)
+                    value = _sealed(key, _encoder.encode(outcome))
+                    transaction.put(key, value, db=self._outcomes)
+        except lmdb.Error as error:
+            raise self._translate(error) from error
 
     def refresh(self) -> None:
-        """Let readers see what was written last."""
-        self._read.abort()
-        self._read = self._environment.begin()
+        """Let readers see what was written last. Raises DiskError."""
+        try:
+            self._read.abort()
+            self._read = self._environment.begin()
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+
+    def ensure_room(self) -> bool:
+        """Allocate space ahead of what is used; whether there is enough for what may come.
+
+        Raises DiskError.
+        """
+        used = (int(self._environment.info()["last_pgno"]) + 1) * self._page_bytes
+        if self._room_end - used >= ROOM_BYTES // 2:
+            return True
+        start = self._room_end
+        try:
+            os.posix_fallocate(self._data, start, used + ROOM_BYTES - start)
+        except OSError as error:
+            if error.errno in FULL_ERRNOS:
+                return False
+            raise DiskError(f"{self._folder}: cannot allocate: {error.strerror}") from error
+        self._room_end = used + ROOM_BYTES
+        return True
 
     def close(self) -> None:
         """Release the index."""
         self._read.abort()
+        self._abandon()
+
+    def _abandon(self) -> None:
         self._environment.close()
+        if self._data >= 0:
+            os.close(self._data)
+
+    def _translate(self, error: lmdb.Error) -> CraqenError:
+        code = getattr(error, "code", 0)
+        if code in FULL_ERRNOS:
+            return NoSpaceError(f"{self._folder}: the disk is full: free some space")
+        if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError):
+            return DataLossError(
+                f"{self._folder}: the index file is damaged ({error}): clear the target's folder "
+                f"and let the chain fill it again"
+            )
+        if isinstance(error, lmdb.VersionMismatchError) or "already open" in str(error):
+            return OperatorError(f"{self._folder}: {error}")
+        return DiskError(f"{self._folder}: {error}: look at the kernel log, then at the disk")
 
 
-def _delete_client(transaction: lmdb.Transaction, table: object, client_id: int) -> None:
+def encode_record(key: bytes, record: ChunkRecord) -> bytes:
+    """The stored value of *record* under *key*."""
+    return _sealed(key, _encoder.encode((record.committed, record.pending, record.pending_remove)))
+
+
+def decode_record(chunk_id: ChunkId, key: bytes, value: bytes) -> ChunkRecord:
+    """The record that ``encode_record`` made *value* of. Raises DataLossError."""
+    try:
+        committed, pending, removal = _record_decoder.decode(_checked(key, value, chunk_id))
+    except msgspec.MsgspecError as error:
+        raise DataLossError(f"{_name(chunk_id)}: its index record cannot be understood") from error
+    return ChunkRecord(chunk_id, committed, pending, removal)
+
+
+def check_record(record: ChunkRecord) -> None:
+    """Hold a record's numbers against each other. Raises DataLossError."""
+    for content in (record.committed, record.pending):
+        if content is None:
+            continue
+        pages = -(-content.length_bytes // CHECKSUM_PAGE_BYTES)
+        if (
+            not is_block(content.block)
+            or not 0 <= content.length_bytes <= content.block.capacity_bytes
+            or len(content.page_crcs) != 4 * pages
+        ):
+            raise DataLossError(f"{_name(record.chunk_id)}: its index record makes no sense")
+
+
+def _name(what: ChunkId | str) -> str:
+    return what if isinstance(what, str) else f"chunk {what.segment_id:x}.{what.index}"
+
+
+def _delete_client(transaction: lmdb.Transaction, table: lmdb._Database, client_id: int) -> None:
+    prefix = _CLIENT_KEY.pack(client_id)
     with transaction.cursor(db=table) as cursor:
-        cursor.set_range(_TOKEN_KEY.pack(client_id, 0))
-        while cursor.key()[:8] == struct.pack(">Q", client_id):
+        cursor.set_range(prefix)
+        while cursor.key()[: len(prefix)] == prefix:
             cursor.delete()
 
 
-def _sealed(payload: bytes) -> bytes:
-    body = bytes([FORMAT_VERSION]) + payload
-    return struct.pack("<I", crc32c(body)) + body
+def _sealed(key: bytes, payload: bytes) -> bytes:
+    """*payload* behind its format version and a CRC32C that covers the key as well."""
+    body = _VERSION_BYTE + payload
+    return crc32c(body, crc32c(key)).to_bytes(4, "little") + body
 
 
-def _checked(value: bytes, what: str) -> bytes:
-    if len(value) < _CRC.size:
-        raise DataLossError(f"{what}: its index record is cut short")
-    crc, version = _CRC.unpack_from(value)
-    if crc != crc32c(value[4:]):
-        raise DataLossError(f"{what}: its index record is damaged")
+def _checked(key: bytes, value: bytes, what: ChunkId | str) -> memoryview:
+    """The payload of *value*. Raises DataLossError."""
+    if len(value) <= _HEAD.size:
+        raise DataLossError(f"{_name(what)}: its index record is cut short")
+    view = memoryview(value)
+    crc, version = _HEAD.unpack_from(value)
+    if crc != crc32c(view[4:], crc32c(key)):
+        raise DataLossError(f"{_name(what)}: its index record is damaged")
     if version != FORMAT_VERSION:
-        raise DataLossError(f"{what}: its index record has format {version}, unknown here")
-    return value[_CRC.size :]
-
-
-def _flatten(content: ChunkVersion | None) -> _Content | None:
-    if content is None:
-        return None
-    block, token = content.block, content.token
-    return (
-        content.version,
-        content.chain_version,
-        content.length_bytes,
-        content.crc32c,
-        content.page_crcs,
-        block.file_id,
-        block.offset_bytes,
-        block.capacity_bytes,
-        token.client_id,
-        token.channel,
-        token.sequence,
-    )
-
-
-def _unflatten(fields: _Content | None) -> ChunkVersion | None:
-    if fields is None:
-        return None
-    return ChunkVersion(
-        fields[0],
-        fields[1],
-        fields[2],
-        fields[3],
-        fields[4],
-        Block(fields[5], fields[6], fields[7]),
-        UpdateToken(fields[8], fields[9], fields[10]),
-    )
-
-
-def _encode_record(record: ChunkRecord) -> bytes:
-    stored = (_flatten(record.committed), _flatten(record.pending), record.pending_remove)
-    return _sealed(_encoder.encode(stored))
-
-
-def _decode_record(chunk_id: ChunkId, value: bytes) -> ChunkRecord:
-    what = f"chunk {chunk_id.segment_id:x}.{chunk_id.index}"
-    try:
-        committed, pending, removal = _record_decoder.decode(_checked(value, what))
-    except msgspec.MsgspecError as error:
-        raise DataLossError(f"{what}: its index record cannot be understood") from error
-    token = None if removal is None else UpdateToken(*removal)
-    return ChunkRecord(chunk_id, _unflatten(committed), _unflatten(pending), token)
+        raise DataLossError(f"{_name(what)}: its index record has format {version}, unknown here")
+    return view[_HEAD.size :]

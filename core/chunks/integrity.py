@@ -12,7 +12,7 @@ import struct
 import threading
 
 from ..checksum import crc32c
-from ..errors import DataLossError
+from ..errors import DataLossError, DiskError
 from ..ids import ChunkId
 from ..limits import CHECKSUM_PAGE_BYTES
 
@@ -23,10 +23,10 @@ _scratch = threading.local()
 
 
 def _scratch_buffer() -> memoryview:
-    buffer = getattr(_scratch, "buffer", None)
+    buffer: memoryview | None = getattr(_scratch, "buffer", None)
     if buffer is None:
         buffer = _scratch.buffer = memoryview(bytearray(SCRATCH_BYTES))
-    return buffer  # type: ignore[no-any-return]
+    return buffer
 
 
 class BlockContent:
@@ -53,7 +53,7 @@ class BlockContent:
     def read_into(self, chunk_offset: int, into: memoryview) -> None:
         """Fill *into* with verified bytes from *chunk_offset*; the range lies inside the chunk.
 
-        Raises DataLossError naming chunk and page.
+        Raises DataLossError naming chunk and page, DiskError.
         """
         end = chunk_offset + len(into)
         assert end <= self.length_bytes
@@ -80,7 +80,7 @@ class BlockContent:
 
     def verify(self, chunk_offset: int, length: int) -> None:
         """Check every page that the range touches, without keeping the bytes. Raises
-        DataLossError."""
+        DataLossError, DiskError."""
         start = chunk_offset - chunk_offset % CHECKSUM_PAGE_BYTES
         end = min(self.length_bytes, chunk_offset + length + CHECKSUM_PAGE_BYTES - 1)
         if end < self.length_bytes:
@@ -115,8 +115,16 @@ class BlockContent:
 
     def _pread(self, position: int, into: memoryview) -> None:
         done = 0
+        start = self.offset_bytes + position
         while done < len(into):
-            count = os.preadv(self.descriptor, [into[done:]], self.offset_bytes + position + done)
+            target = into[done:] if done else into
+            try:
+                count = os.preadv(self.descriptor, (target,), start + done)
+            except OSError as error:
+                raise DiskError(
+                    f"chunk {self.chunk_id.segment_id:x}.{self.chunk_id.index}: byte "
+                    f"{position + done} cannot be read: {error.strerror}"
+                ) from error
             if count == 0:
                 raise DataLossError(
                     f"chunk {self.chunk_id.segment_id:x}.{self.chunk_id.index}: its block file "
@@ -139,6 +147,19 @@ class PageSummer:
         self._in_page = 0
         self.whole = 0
         self.length_bytes = 0
+
+    @classmethod
+    def resumed(cls, page_crcs: bytes, length_bytes: int, whole: int) -> PageSummer:
+        """A summer that goes on behind *length_bytes* bytes whose checksums are given."""
+        summer = cls()
+        pages = list(struct.unpack(f"<{len(page_crcs) // 4}I", page_crcs))
+        summer._in_page = length_bytes % CHECKSUM_PAGE_BYTES
+        if summer._in_page:
+            summer._page = pages.pop()
+        summer._pages = pages
+        summer.whole = whole
+        summer.length_bytes = length_bytes
+        return summer
 
     def update(self, data: memoryview) -> None:
         """Take the next bytes."""

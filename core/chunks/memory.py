@@ -7,18 +7,21 @@ import os
 from collections.abc import Sequence
 
 from ..clock import Clock
-from ..errors import NoSpaceError
+from ..errors import DataLossError, NoSpaceError
 from ..ids import ChunkId
+from ..limits import GIB
 from .allocator import BLOCK_FILE_BYTES, Allocator
-from .changes import apply_change, blocks_of
-from .store import Block, ChunkRecord, IndexChange, SpaceInfo, TokenOutcome
+from .changes import plan_changes
+from .store import Block, ChunkRecord, ChunkStore, IndexChange, SpaceInfo, TokenOutcome
+
+CAPACITY_BYTES = GIB
 
 
-class MemoryChunkStore:
+class MemoryChunkStore(ChunkStore):
     """``ChunkStore`` (core/chunks/store.py) that is gone with the process."""
 
     def __init__(
-        self, clock: Clock, *, quarantine_seconds: float, capacity_bytes: int = BLOCK_FILE_BYTES
+        self, clock: Clock, *, quarantine_seconds: float, capacity_bytes: int = CAPACITY_BYTES
     ) -> None:
         self._clock = clock
         self._capacity_bytes = capacity_bytes
@@ -36,6 +39,14 @@ class MemoryChunkStore:
         ids = sorted(chunk_id for chunk_id in self._records if chunk_id >= begin)
         return [self._records[chunk_id] for chunk_id in ids[:limit]]
 
+    def damaged(self) -> frozenset[ChunkId]:
+        """None: memory does not decay here."""
+        return frozenset()
+
+    def failure(self) -> Exception | None:
+        """None: there is no disk to fail."""
+        return None
+
     def outcome(self, client_id: int, channel: int) -> TokenOutcome | None:
         """The remembered outcome."""
         return self._outcomes.get((client_id, channel))
@@ -46,10 +57,25 @@ class MemoryChunkStore:
             del self._outcomes[key]
 
     def reserve(self, length_bytes: int) -> Block:
-        """Reserve a block. Raises NoSpaceError."""
-        block, fresh = self._allocator.reserve(length_bytes)
-        if self.space().free_bytes < 0:
-            (self._allocator.withdraw if fresh else self._allocator.release)(block)
+        """Reserve a block. Raises NoSpaceError, InvalidArgumentError."""
+        block = self._allocator.reserve(length_bytes)
+        if block is not None:
+            return block
+        self.tick()
+        block = self._allocator.reserve(length_bytes)
+        if block is not None:
+            return block
+        growth = self._allocator.growth(length_bytes, bytes_max=length_bytes)
+        if self._allocator.disk_bytes() + growth.length_bytes <= self._capacity_bytes:
+            if growth.file_id not in self._files:
+                descriptor = os.memfd_create(f"blocks-{growth.file_id}", os.MFD_CLOEXEC)
+                os.ftruncate(descriptor, BLOCK_FILE_BYTES)
+                self._files[growth.file_id] = descriptor
+            self._allocator.grown(growth)
+            block = self._allocator.reserve(length_bytes)
+        else:
+            block = self._allocator.borrow(length_bytes)
+        if block is None:
             raise NoSpaceError("the store in memory is full")
         return block
 
@@ -62,29 +88,27 @@ class MemoryChunkStore:
         self._allocator.release_seen(block, self._clock.monotonic_seconds())
 
     def open_file(self, file_id: int) -> int:
-        """The descriptor of an anonymous file."""
-        if file_id not in self._files:
-            descriptor = os.memfd_create(f"blocks-{file_id}")
-            os.ftruncate(descriptor, BLOCK_FILE_BYTES)
-            self._files[file_id] = descriptor
-        return self._files[file_id]
+        """The descriptor of an anonymous file. Raises DataLossError if there is none."""
+        descriptor = self._files.get(file_id)
+        if descriptor is None:
+            raise DataLossError(f"block file {file_id}: there is none")
+        return descriptor
 
     async def apply(self, changes: Sequence[IndexChange], *, durable: bool = True) -> None:
         """Carry out *changes*."""
-        for change in changes:
-            old = self._records.get(change.chunk_id)
-            new, outcome = apply_change(old, change)
-            before, after = blocks_of(old), blocks_of(new)
-            for block in after - before:
+        now = self._clock.monotonic_seconds()
+        for step in plan_changes(changes, self.get, self._allocator.is_reserved):
+            for block in step.taken:
                 self._allocator.adopt(block)
-            for block in before - after:
-                self._allocator.free(block, self._clock.monotonic_seconds())
-            if new is None:
-                self._records.pop(change.chunk_id, None)
+            for block in step.freed:
+                self._allocator.free(block, now)
+            if step.new is None:
+                self._records.pop(step.chunk_id, None)
             else:
-                self._records[change.chunk_id] = new
-            if outcome is not None:
-                self._outcomes[outcome.token.client_id, outcome.token.channel] = outcome
+                self._records[step.chunk_id] = step.new
+            if step.outcome is not None:
+                token = step.outcome.token
+                self._outcomes[token.client_id, token.channel] = step.outcome
 
     def tick(self) -> None:
         """Let go of blocks whose quarantine is over."""
@@ -93,8 +117,8 @@ class MemoryChunkStore:
     def space(self) -> SpaceInfo:
         """How full the store is."""
         used, reserved, quarantined = self._allocator.counts()
-        used_bytes, _ = self._allocator.bytes_by_state()
-        free = self._capacity_bytes - used_bytes - self._allocator.reserved_bytes()
+        free = self._allocator.free_bytes() + self._capacity_bytes - self._allocator.disk_bytes()
+        used_bytes = self._allocator.used_bytes()
         return SpaceInfo(
             self._capacity_bytes, free, len(self._records), used, reserved, quarantined, used_bytes
         )

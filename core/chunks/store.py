@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from ..ids import ChunkId, UpdateToken
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A place for bytes in one block file."""
 
     file_id: int
@@ -28,8 +29,7 @@ class Block:
     """The size class: a power of two from 64 KiB to 64 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkVersion:
+class ChunkVersion(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One version of a chunk's content."""
 
     version: int
@@ -43,8 +43,7 @@ class ChunkVersion:
     """The update that made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRecord:
+class ChunkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the index knows of a chunk."""
 
     chunk_id: ChunkId
@@ -54,8 +53,7 @@ class ChunkRecord:
     """A removal that the chain has not committed yet (version committed.version + 1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenOutcome:
+class TokenOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The remembered outcome of a client's last update on one channel."""
 
     token: UpdateToken
@@ -143,11 +141,23 @@ class ChunkStore(Protocol):
     """One target's store. One process, one event loop; ``apply`` alone suspends."""
 
     def get(self, chunk_id: ChunkId) -> ChunkRecord | None:
-        """Return the record; sees every change whose ``apply`` was called before."""
+        """Return the record; sees every change whose ``apply`` was called before.
+
+        Raises DataLossError if the record is damaged.
+        """
         ...
 
     def scan(self, begin: ChunkId, limit: int) -> list[ChunkRecord]:
-        """Return up to *limit* records with id >= *begin*, in order."""
+        """Return up to *limit* records with id >= *begin*, in order; damaged ones are left out."""
+        ...
+
+    def damaged(self) -> frozenset[ChunkId]:
+        """Return the chunks whose records were found damaged; ``get`` raises DataLossError for
+        them until an Install or Drop of the chunk takes the record's place."""
+        ...
+
+    def failure(self) -> Exception | None:
+        """Return the error after which the store takes no more writes (until opened anew)."""
         ...
 
     def outcome(self, client_id: int, channel: int) -> TokenOutcome | None:
@@ -161,7 +171,8 @@ class ChunkStore(Protocol):
     def reserve(self, length_bytes: int) -> Block:
         """Reserve a block of the smallest class that holds *length_bytes* (at least 1).
 
-        Its space is allocated on disk. Raises NoSpaceError, InvalidArgumentError (above 64 MiB).
+        Its space is allocated on disk. When the disk is full it may be a free block of a larger
+        class. Raises NoSpaceError, DiskError, InvalidArgumentError (above 64 MiB).
         """
         ...
 
@@ -177,7 +188,7 @@ class ChunkStore(Protocol):
 
     def open_file(self, file_id: int) -> int:
         """Return the block file's descriptor, open for reading and writing; the store keeps owning
-        it."""
+        it. Raises DataLossError if there is no such file."""
         ...
 
     async def apply(self, changes: Sequence[IndexChange], *, durable: bool = True) -> None:
