@@ -100,7 +100,8 @@ class ChecksumMismatchError(CallerError):
 
 
 class CrossDeviceError(CallerError):
-    """A directory cannot be renamed from one bucket into another: copy it and remove the old one."""
+    """A directory cannot be renamed from one bucket into another: copy it and remove the old
+    one."""
 
 
 class UnsupportedError(CallerError):

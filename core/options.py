@@ -57,7 +57,7 @@ class StorageOptions:
     replicas: int = option(1, "Targets per chain; needs as many disks.", minimum=1, maximum=16)
     lease_seconds: float = option(
         30.0,
-        "How long a reader may use a block's location. A freed block is reused after twice this.",
+        "How long a reader may use a block's location. A freed block rests twice as long.",
         minimum=1.0,
         maximum=3600.0,
     )

@@ -203,6 +203,10 @@ class FileClient:
         """Whether a handle of the file exists."""
         return inode_id in self._states
 
+    def any_open(self) -> bool:
+        """Whether any file is open."""
+        return bool(self._states)
+
     def mark_stale(self, inode_ids: Collection[int]) -> None:
         """These inodes changed elsewhere: their open files look again before the next read."""
         for inode_id in inode_ids:

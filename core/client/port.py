@@ -82,7 +82,8 @@ class DataStore(Protocol):
     def read_now(
         self, extents: Sequence[Extent], offset: int, into: memoryview, generation: int
     ) -> bool:
-        """Fill *into* without waiting for anything but the disk, if the place of the bytes is known;
+        """Fill *into* without waiting for anything but the disk, if the place of the bytes is
+        known;
         else return False (then ``read`` says what is the matter). For small reads on hot paths."""
         ...
 

@@ -152,7 +152,8 @@ class ClusterSegmentWriter:
             chunk.summer.update(data)
             return
         connection, place = chunk.connection, chunk.place
-        assert connection is not None and place is not None
+        assert connection is not None
+        assert place is not None
         descriptor = connection.descriptor(place.file_key)
         if len(data) < INLINE_WRITE_BYTES_MAX:
             chunk.fill(descriptor, data)
@@ -212,7 +213,8 @@ class ClusterSegmentWriter:
     async def _refill(self, chunk: ChunkInProgress) -> None:
         """The head went away with our reservation: move the bytes, verified, into another block."""
         old_connection, old_place = chunk.connection, chunk.place
-        assert old_connection is not None and old_place is not None
+        assert old_connection is not None
+        assert old_place is not None
         descriptor = old_connection.descriptor(old_place.file_key)
         summer = chunk.summer
         old = BlockContent(
