@@ -6,19 +6,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ..checksum import crc32c
 from ..chunks.content import (
+    Draft,
     NewContent,
-    appended,
-    can_append,
-    overlaid,
-    present_content,
-    replaced,
-    truncated,
+    content_of,
+    plan_replace,
+    plan_truncate,
+    plan_write,
 )
 from ..chunks.store import Block, ChunkStore, ChunkVersion
 from ..cluster.records import ChainRecord
@@ -73,7 +72,8 @@ class Work:
     data: memoryview | None
     block: Block | None
     answer: asyncio.Future[Reply]
-    made: NewContent | None = None
+    fresh_block: Block | None = None
+    """Reserved for this request by the target itself; given back if it comes to nothing."""
     adopted: bool = False
     retries: int = 0
 
@@ -123,7 +123,7 @@ class Target:
         """Carry out one update; *block* is the reserved one that holds its bytes. Raises
         CraqenError.
 
-        Returns with ``adopted`` told by whether it raised.
+        The reply tells the version made.
         """
         self._raise_if_offline()
         if data is not None and crc32c(data) != update.crc32c:
@@ -158,7 +158,7 @@ class Target:
         self, content: ChunkVersion, chunk_id: ChunkId, offset: int, into: memoryview
     ) -> None:
         """Fill *into* with verified bytes of a version. Raises DataLossError."""
-        source = present_content(self.store, chunk_id, content)
+        source = content_of(self.store, chunk_id, content)
         if into.nbytes <= INLINE_WORK_BYTES_MAX:
             source.read_into(offset, into)
         else:
@@ -181,12 +181,10 @@ class Target:
         for effect in effects:
             if isinstance(effect, Reply):
                 self._reply(effect)
-            elif isinstance(effect, Prepare) and self._prepare_now(effect):
-                continue
+            elif isinstance(effect, Prepare):
+                self._prepare(effect)
             else:
-                task = self._loop.create_task(self._carry_out(effect))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._spawn(self._carry_out(effect))
 
     def _step(self, event: Event) -> None:
         self._run(self.replica.step(event))
@@ -195,69 +193,67 @@ class Target:
         work = self._work.pop(effect.request_id, None)
         if work is None:
             return
-        if work.made is not None and work.made.fresh_block and not work.adopted:
-            self.store.release(work.made.block)
+        if work.fresh_block is not None and not work.adopted:
+            self.store.release(work.fresh_block)
         if not work.answer.done():
             work.answer.set_result(effect)
 
-    def _prepare_now(self, effect: Prepare) -> bool:
-        """Make small content at once; whether it was."""
+    def _prepare(self, effect: Prepare) -> None:
+        """Choose the new content's place, and make it: at once if it is small."""
         work = self._work[effect.request_id]
-        if work.block is None and _bytes_to_move(work.update, effect.base) > INLINE_WORK_BYTES_MAX:
-            return False
+        if work.block is not None:
+            update = work.update
+            made = NewContent(work.block, update.length_bytes, update.crc32c, update.page_crcs)
+            self._made(work, effect, made)
+            return
         try:
-            made = self._make(work, effect)
+            draft = self._draft(work, effect.base)
+            if draft.fresh_block:
+                work.fresh_block = draft.block
+            if draft.work_bytes > INLINE_WORK_BYTES_MAX:
+                self._spawn(self._write_draft(work, effect, draft))
+                return
+            made = draft.write()
         except (CraqenError, OSError) as error:
             self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
-            return True
+            return
         self._made(work, effect, made)
-        return True
 
-    async def _carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, Prepare):
-            work = self._work[effect.request_id]
-            try:
-                made = await self._loop.run_in_executor(self._executor, self._make, work, effect)
-            except (CraqenError, OSError) as error:
-                self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
-                return
-            self._made(work, effect, made)
-        elif isinstance(effect, Persist):
+    def _draft(self, work: Work, base: ChunkVersion | None) -> Draft:
+        update, data = work.update, work.data
+        chunk_id = ChunkId(update.segment_id, update.chunk_index)
+        if update.kind == UpdateKind.TRUNCATE:
+            return plan_truncate(self.store, chunk_id, base, update.length_bytes)
+        if data is None:
+            raise InvalidArgumentError(f"chunk {chunk_id}: an update without its bytes")
+        if update.kind == UpdateKind.REPLACE:
+            return plan_replace(self.store, data)
+        return plan_write(self.store, chunk_id, base, update.offset_bytes, data)
+
+    async def _write_draft(self, work: Work, effect: Prepare, draft: Draft) -> None:
+        try:
+            made = await self._loop.run_in_executor(self._executor, draft.write)
+        except (CraqenError, OSError) as error:
+            self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
+            return
+        self._made(work, effect, made)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, effect: Persist | Forward) -> None:
+        if isinstance(effect, Persist):
             await self._persist(effect)
         else:
             assert isinstance(effect, Forward)
             await self._forward(effect)
 
-    def _make(self, work: Work, effect: Prepare) -> NewContent:
-        """Blocking: the new content's bytes."""
-        update, data = work.update, work.data
-        chunk_id = ChunkId(update.segment_id, update.chunk_index)
-        if work.block is not None:
-            return NewContent(
-                work.block, update.length_bytes, update.crc32c, update.page_crcs, False
-            )
-        if update.kind == UpdateKind.TRUNCATE:
-            return truncated(self.store, chunk_id, effect.base, update.length_bytes)
-        if data is None:
-            raise InvalidArgumentError(f"chunk {chunk_id}: an update without its bytes")
-        if update.kind == UpdateKind.REPLACE:
-            return replaced(self.store, data)
-        if effect.base is not None and can_append(effect.base, update.offset_bytes, data.nbytes):
-            return appended(self.store, effect.base, update.offset_bytes, data)
-        return overlaid(self.store, chunk_id, effect.base, update.offset_bytes, data)
-
     def _made(self, work: Work, effect: Prepare, made: NewContent) -> None:
-        work.made = made
         update = work.update
-        content = ChunkVersion(
-            effect.version,
-            effect.chain_version,
-            made.length_bytes,
-            made.crc32c,
-            made.page_crcs,
-            made.block,
-            UpdateToken(update.client_id, update.channel, update.sequence),
-        )
+        token = UpdateToken(update.client_id, update.channel, update.sequence)
+        content = made.version(effect.version, effect.chain_version, token)
         self._step(Prepared(effect.request_id, content))
 
     async def _persist(self, effect: Persist) -> None:
@@ -351,14 +347,3 @@ def check_replace(update: Update, block: Block) -> None:
         raise InvalidArgumentError(
             f"{len(update.page_crcs)} bytes of page checksums for {update.length_bytes} bytes"
         )
-
-
-def _bytes_to_move(update: Update, base: ChunkVersion | None) -> int:
-    """How many bytes making the new content reads and writes, roughly."""
-    present = 0 if base is None else base.length_bytes
-    if base is not None and update.kind == UpdateKind.WRITE:
-        if can_append(base, update.offset_bytes, update.length_bytes):
-            return update.length_bytes + update.offset_bytes - present
-    if update.kind == UpdateKind.REPLACE:
-        return update.length_bytes
-    return max(present, update.offset_bytes + update.length_bytes)
