@@ -91,7 +91,11 @@ class StorageProcess:
             raise ConfigError(f"storage node {self._node_id} has no targets in the routing table")
         for record in mine:
             store = FileChunkStore(
-                Path(record.folder), SystemClock(), quarantine_seconds=QUARANTINE_LEASES * lease
+                Path(record.folder),
+                SystemClock(),
+                quarantine_seconds=QUARANTINE_LEASES * lease,
+                target_id=record.target_id,
+                cluster_id=routing.table.cluster_id,
             )
             chain = next(
                 chain
