@@ -172,7 +172,7 @@ class StorageNode:
             elif update.buffer >= 0:
                 reply = await self._update_pulled(request, target, update)
             else:
-                reply = await target.update(update, None, None)
+                reply = await target.update(update)
         except CraqenError as error:
             return UpdateResult(status_of(error))
         return UpdateResult(_OK, reply.version, reply.length_bytes, reply.crc32c)
@@ -182,20 +182,17 @@ class StorageNode:
     ) -> Reply:
         peer_id = request.peer_id
         reservation = self._reservations.take(peer_id, update.reservation_id, target.store)
-        adopted = False
         try:
             check_replace(update, reservation.block)
             if combine_page_checksums(update.page_crcs, update.length_bytes) != update.crc32c:
                 raise ChecksumMismatchError("the page checksums contradict the chunk's checksum")
-            reply = await target.update(update, None, reservation.block)
-            record = target.store.get(ChunkId(update.segment_id, update.chunk_index))
-            adopted = record is not None and any(
-                content is not None and content.block == reservation.block
-                for content in (record.committed, record.pending)
+            return await target.update(
+                update,
+                block=reservation.block,
+                on_adopted=lambda: self._reservations.adopted(peer_id, update.reservation_id),
             )
-            return reply
         finally:
-            self._reservations.done(peer_id, update.reservation_id, adopted=adopted)
+            self._reservations.unused(peer_id, update.reservation_id)
 
     async def _update_pulled(
         self, request: IncomingRequest, target: Target, update: Update
@@ -209,7 +206,7 @@ class StorageNode:
         async with self._room.of(update.length_bytes):
             data = memoryview(bytearray(update.length_bytes))
             await request.pull(update.buffer, data)
-            return await target.update(update, data, None)
+            return await target.update(update, data)
 
     # Reads
 

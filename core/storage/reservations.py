@@ -25,6 +25,7 @@ class Reservations:
 
     def __init__(self) -> None:
         self._by_peer: dict[int, dict[int, Reservation]] = {}
+        self._orphans: dict[int, Reservation] = {}
         self._next_id = 0
 
     def add(self, peer_id: int, store: ChunkStore, block: Block) -> int:
@@ -45,17 +46,19 @@ class Reservations:
         found.in_use = True
         return found
 
-    def done(self, peer_id: int, reservation_id: int, *, adopted: bool) -> None:
-        """The update that used it is over; if the block was not adopted, it is the client's
-        again."""
-        mine = self._by_peer.get(peer_id)
-        found = None if mine is None else mine.get(reservation_id)
-        if found is None or mine is None:
-            return
-        if adopted:
-            del mine[reservation_id]
-        else:
+    def adopted(self, peer_id: int, reservation_id: int) -> None:
+        """The block belongs to a chunk now."""
+        self._by_peer.get(peer_id, {}).pop(reservation_id, None)
+        self._orphans.pop(reservation_id, None)
+
+    def unused(self, peer_id: int, reservation_id: int) -> None:
+        """The update is over; if it did not adopt the block, that is the client's again."""
+        found = self._by_peer.get(peer_id, {}).get(reservation_id)
+        if found is not None:
             found.in_use = False
+        elif reservation_id in self._orphans:
+            orphan = self._orphans.pop(reservation_id)
+            orphan.store.release_seen(orphan.block)
 
     def release(self, peer_id: int, reservation_id: int) -> None:
         """Give one back; nothing happens if it is unknown or in use."""
@@ -67,5 +70,8 @@ class Reservations:
 
     def release_all(self, peer_id: int) -> None:
         """The connection is gone."""
-        for found in self._by_peer.pop(peer_id, {}).values():
-            found.store.release_seen(found.block)
+        for number, found in self._by_peer.pop(peer_id, {}).items():
+            if found.in_use:
+                self._orphans[number] = found  # an update that is under way decides
+            else:
+                found.store.release_seen(found.block)

@@ -74,6 +74,8 @@ class Work:
     answer: asyncio.Future[Reply]
     fresh_block: Block | None = None
     """Reserved for this request by the target itself; given back if it comes to nothing."""
+    on_adopted: Callable[[], None] | None = None
+    """Told once the block given with the request belongs to the index."""
     adopted: bool = False
     retries: int = 0
 
@@ -132,7 +134,7 @@ class Target:
                 f"another checksum than stated"
             )
         request_id = next(self._requests)
-        work = Work(update, data, block, self._loop.create_future())
+        work = Work(update, data, block, self._loop.create_future(), on_adopted=on_adopted)
         self._work[request_id] = work
         event = UpdateAsked(
             request_id,
@@ -259,7 +261,11 @@ class Target:
     async def _persist(self, effect: Persist) -> None:
         work = self._work.get(effect.request_id)
         if work is not None:
-            work.adopted = True  # from here on the index has the block, whatever comes
+            # From here on the index has the block, whatever comes.
+            work.adopted = True
+            if work.on_adopted is not None:
+                work.on_adopted()
+                work.on_adopted = None
         try:
             await self.store.apply(effect.changes, durable=effect.durable)
         except CraqenError as error:
