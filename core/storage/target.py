@@ -121,9 +121,15 @@ class Target:
         """The routing table has another version of the chain."""
         self._run(self.replica.step(ChainChanged(chain)))
 
-    async def update(self, update: Update, data: memoryview | None, block: Block | None) -> Reply:
-        """Carry out one update; *block* is the reserved one that holds its bytes. Raises
-        CraqenError.
+    async def update(
+        self,
+        update: Update,
+        data: memoryview | None = None,
+        block: Block | None = None,
+        on_adopted: Callable[[], None] | None = None,
+    ) -> Reply:
+        """Carry out one update; *block* is the reserved one that holds its bytes; *on_adopted* is
+        called when that has become the index's. Raises CraqenError.
 
         The reply tells the version made.
         """
