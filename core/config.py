@@ -182,5 +182,5 @@ def _build(settings: dict[str, dict[str, Any]], base: Path, source: str) -> Conf
     if settings["mount"].get("point"):
         point = Path(base, settings["mount"]["point"]).expanduser()
         settings["mount"]["point"] = os.path.normpath(point)
-    sections = {name: factory(**settings[name]) for name, factory in SECTIONS.items()}  # type: ignore[call-arg]
+    sections = {name: factory(**settings[name]) for name, factory in SECTIONS.items()}
     return Config(data_folder=os.path.normpath(data_folder), **sections)

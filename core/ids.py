@@ -38,7 +38,7 @@ class ChunkId(NamedTuple):
     """Chunk *index* of segment *segment_id*. Its packed form sorts like the pair."""
 
     segment_id: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of an id
 
     def pack(self) -> bytes:
         """Return the 12-byte big-endian key."""

@@ -30,7 +30,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of the stored records."""
 
 
-class NodeRecord(Record):
+class NodeRecord(Record, frozen=True):
     """A storage node (one process) and where it listens."""
 
     node_id: int
@@ -41,7 +41,7 @@ class NodeRecord(Record):
     shared."""
 
 
-class TargetRecord(Record):
+class TargetRecord(Record, frozen=True):
     """A target and the node that has its disk."""
 
     target_id: int
@@ -49,12 +49,12 @@ class TargetRecord(Record):
     folder: str
 
 
-class ChainTarget(Record):
+class ChainTarget(Record, frozen=True):
     target_id: int
     state: PublicState
 
 
-class ChainRecord(Record):
+class ChainRecord(Record, frozen=True):
     """One chain: targets in order, head first; serving ones before all others."""
 
     chain_id: int
@@ -62,13 +62,13 @@ class ChainRecord(Record):
     targets: tuple[ChainTarget, ...]
 
 
-class ChainTable(Record):
+class ChainTable(Record, frozen=True):
     table_id: int
     version: int
     chain_ids: tuple[int, ...]
 
 
-class RoutingTable(Record):
+class RoutingTable(Record, frozen=True):
     """Everything a client needs to find chunks. ``version`` rises with every change."""
 
     version: int

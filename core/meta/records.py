@@ -44,7 +44,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all stored records."""
 
 
-class Layout(Record):
+class Layout(Record, frozen=True):
     """Where a segment's chunks live: chunk i on chain ``chains[(stripe_seed + i) % len(chains)]``
     of the table."""
 
@@ -53,7 +53,7 @@ class Layout(Record):
     stripe_seed: int
 
 
-class Extent(Record):
+class Extent(Record, frozen=True):
     """A run of a file's bytes: ``[file_offset, file_offset + length)`` is ``segment`` from
     ``segment_offset`` on.
 
@@ -71,7 +71,7 @@ class Extent(Record):
     dense: bool = True
 
 
-class ObjectAttributes(Record):
+class ObjectAttributes(Record, frozen=True):
     """What S3 keeps with an object, beyond its bytes. Valid for one ``generation`` of the content
     only
     as far as ``etag`` and ``checksums`` go; the rest stays when the file is written in place."""
@@ -96,7 +96,7 @@ class ObjectAttributes(Record):
     ``MetaStore.object_parts``."""
 
 
-class Inode(Record):
+class Inode(Record, frozen=True):
     """One file, directory or other inode."""
 
     inode_id: int
@@ -162,7 +162,7 @@ class DirectoryEntry(msgspec.Struct, frozen=True, gc=False):
     go."""
 
 
-class Bucket(Record):
+class Bucket(Record, frozen=True):
     """A bucket: a directory at the root, and its S3 settings."""
 
     name: str
@@ -233,7 +233,7 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
     """Give it as ``after`` for the next page; None at the end."""
 
 
-class Upload(Record):
+class Upload(Record, frozen=True):
     """A multipart upload in progress."""
 
     upload_id: str
@@ -248,7 +248,7 @@ class Upload(Record):
     gid: int = 0
 
 
-class Part(Record):
+class Part(Record, frozen=True):
     """One uploaded part."""
 
     number: int
@@ -270,7 +270,7 @@ class CompletedPart(msgspec.Struct, frozen=True, gc=False):
     checksums: dict[str, str] = {}
 
 
-class PartSize(Record):
+class PartSize(Record, frozen=True):
     """What is remembered of a part after completion."""
 
     number: int

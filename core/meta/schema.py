@@ -66,14 +66,14 @@ class Entry(NamedTuple):
     flags: int
 
 
-class SegmentRecord(Record):
+class SegmentRecord(Record, frozen=True):
     """How many inodes and parts refer to a segment."""
 
     references: int
     layout: Layout
 
 
-class RemovalRecord(Record):
+class RemovalRecord(Record, frozen=True):
     """An entry of the removal queue: an inode (segment_id 0), or chunks of a segment."""
 
     inode_id: int
@@ -82,14 +82,14 @@ class RemovalRecord(Record):
     first_chunk: int
 
 
-class ClientRecord(Record):
+class ClientRecord(Record, frozen=True):
     """A client process and the end of its lease."""
 
     description: str
     expires_ns: int
 
 
-class CompletedRecord(Record):
+class CompletedRecord(Record, frozen=True):
     """What a completed upload became."""
 
     inode_id: int
@@ -98,7 +98,7 @@ class CompletedRecord(Record):
     replaced: bool
 
 
-class FeedRecord(Record):
+class FeedRecord(Record, frozen=True):
     """A feed entry with its time."""
 
     kind: str
@@ -123,7 +123,7 @@ class Decoder:
     """Decodes the values of one kind of record."""
 
     def __init__(self, kind: object) -> None:
-        self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(kind)  # type: ignore[call-overload]
+        self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(kind)
         self._kind = getattr(kind, "__name__", str(kind))
 
     def __call__(self, value: bytes) -> object:

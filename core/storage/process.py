@@ -16,7 +16,7 @@ from ..cluster.layout import with_addresses
 from ..cluster.routing import Routing
 from ..cluster.store import KvRouting, change_table
 from ..errors import ConfigError, CraqenError, UnavailableError
-from ..ids import ChunkId
+from ..ids import ChunkId, TargetId
 from ..kv.open import open_store
 from ..kv.store import KeyValueStore
 from ..options import Config
@@ -94,7 +94,7 @@ class StorageProcess:
                 Path(record.folder),
                 SystemClock(),
                 quarantine_seconds=QUARANTINE_LEASES * lease,
-                target_id=record.target_id,
+                target_id=TargetId(record.target_id),
                 cluster_id=routing.table.cluster_id,
             )
             chain = next(

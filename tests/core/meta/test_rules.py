@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -265,9 +266,9 @@ def test_etags_and_generations(run: Callable[[Scenario], None]) -> None:
 
 def test_conditions(run: Callable[[Scenario], None]) -> None:
     async def scenario(w: World) -> None:
-        async def refused(kind: type[CraqenError], **conditions: object) -> None:
+        async def refused(kind: type[CraqenError], **conditions: Any) -> None:
             with pytest.raises(kind):
-                await w.put(b"a", b"new", conditions=WriteConditions(**conditions))  # type: ignore[arg-type]
+                await w.put(b"a", b"new", conditions=WriteConditions(**conditions))
             with pytest.raises(kind):
                 await w.store.delete_object(
                     "bucket", b"a", conditions=WriteConditions(**conditions)
