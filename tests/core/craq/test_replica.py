@@ -184,8 +184,7 @@ class World:
             self.take(target, event)
             if isinstance(event, ForwardFailed):
                 self.pending.append((target, life, RetryForward(event.request_id)))
-        elif (target, getattr(event, "request_id", 0)) in self.asked:
-            assert isinstance(event, UpdateAsked)
+        elif isinstance(event, UpdateAsked) and (target, event.request_id) in self.asked:
             sender, request, its_life = self.asked[target, event.request_id]
             self.lost(sender, request, its_life)
         return True

@@ -272,7 +272,7 @@ def test_conditions(run: Callable[[Scenario], None]) -> None:
             with pytest.raises(kind):
                 await w.store.delete_object(
                     "bucket", b"a", conditions=WriteConditions(**conditions)
-                )  # type: ignore[arg-type]
+                )
 
         await refused(NotFoundError, if_match=("*",))
         await refused(NotFoundError, if_match=("etag-one",))
