@@ -1,9 +1,8 @@
-"""DRIVER: frames over one non-blocking socket, in both directions, with descriptors where it is a
-unix socket.
+"""DRIVER: frames over one non-blocking socket, unix or TCP, in both directions.
 
-Sending is a queue of pieces handed to ``sendmsg`` as they are, several at a time; receiving goes to
-a staging buffer for frame heads and straight into its destination for payload. All of it runs on
-one event loop.
+Sockets are driven directly, by readiness: that gives descriptors over unix sockets (no stream
+transport of asyncio or uvloop passes them), sendfile (uvloop has none), and payload received
+straight into its destination. Everything runs on one event loop.
 """
 
 from __future__ import annotations
@@ -11,46 +10,55 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from typing import Final
 
 from ..errors import ProtocolError, UnavailableError
 from ..wire.framing import Frame, FrameReader
+from .outbox import Outbox, Piece, Transfer
 
-STAGING_BYTES = 64 * 1024
-DISCARD_BYTES = 64 * 1024
-DESCRIPTORS_MAX = 64  # in one message; the kernel's own limit is 253
-PIECES_PER_SEND = 64  # well under IOV_MAX
-READS_PER_WAKE = 16  # then other connections get their turn
-SEND_QUEUE_BYTES_MAX = 64 << 20  # writers wait beyond this
+DESCRIPTORS_MAX: Final = 64  # in one message; the kernel's own limit is 253
+READS_PER_WAKE: Final = 16  # then other connections get their turn
+SENDS_PER_WAKE: Final = 16
+DISCARD_BYTES: Final = 64 * 1024
+SMALL_BYTES_MAX: Final = 8 << 20  # replies wait while a peer has this much to read
 
-_DESCRIPTOR_BYTES = array.array("i").itemsize
+KEEPALIVE_IDLE_SECONDS: Final = 10  # a TCP peer that vanished without a word is noticed within
+KEEPALIVE_INTERVAL_SECONDS: Final = 5  # 10 + 4 * 5 seconds
+KEEPALIVE_PROBES: Final = 4
+UNANSWERED_MILLISECONDS_MAX: Final = 30_000
+
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
+
+_log = logging.getLogger("craqen.transport")
 
 
 class Endpoint:
     """One socket. Subclasses take frames (``on_frame``), name payload destinations, and hear of the
     end (``on_lost``)."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, takes_descriptors: bool) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._descriptor = sock.fileno()
         self.shares_files = sock.family == socket.AF_UNIX
         if not self.shares_files:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _prepare_tcp(sock)
+        self._takes_descriptors = takes_descriptors and self.shares_files
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
-        self._staging = memoryview(bytearray(STAGING_BYTES))
-        self._staged: memoryview = self._staging[:0]
         self._payload: memoryview | None = None
         self._payload_left = 0
         self._payload_frame: Frame | None = None
+        self.payload_owner: object = None
+        """Whose buffer ``on_frame`` named last; see ``forget``."""
         self._received: deque[int] = deque()
-        self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
-        self._queued_bytes = 0
+        self.outbox = Outbox()
         self._writing = False
+        self._flush_scheduled = False
         self._room: list[asyncio.Future[None]] = []
         self.lost: Exception | None = None
         self._loop.add_reader(self._descriptor, self._on_readable)
@@ -58,8 +66,8 @@ class Endpoint:
     # What subclasses provide
 
     def on_frame(self, frame: Frame) -> memoryview | None:
-        """Take a frame. For one with a payload return where it goes (exactly as long), or None to
-        discard it.
+        """Take a frame. For one with a payload return where it goes (exactly as long) and set
+        ``payload_owner``, or return None to discard it.
 
         Raises ProtocolError to end the connection.
         """
@@ -75,97 +83,136 @@ class Endpoint:
 
     # Sending
 
-    def send(self, pieces: Sequence[bytes | memoryview], descriptors: tuple[int, ...] = ()) -> None:
-        """Queue *pieces* as they are (they must not change until sent); descriptors go with the
-        first.
-
-        Descriptors are closed once sent, or when the connection ends.
-        """
-        if self.lost is not None:
-            for number in descriptors:
-                os.close(number)
+    def send_soon(self, *, now: bool) -> None:
+        """Send what the outbox holds: at once if *now*, else when the loop has run what is ready to
+        run, so that the frames of many calls share a system call."""
+        if self._writing or self._flush_scheduled or self.lost is not None:
             return
-        for piece in pieces:
-            view = memoryview(piece)
-            if view.nbytes:
-                self._queue.append((view, descriptors))
-                self._queued_bytes += view.nbytes
-                descriptors = ()
+        if now:
+            self._flush()
+        else:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_scheduled_now)
+
+    async def send_transfer(self, transfer: Transfer) -> None:
+        """Send *transfer*; its source is free on return. Raises UnavailableError."""
+        self.raise_if_lost()
+        self.outbox.add_transfer(transfer)
         if not self._writing:
             self._flush()
+        if transfer.finished:
+            return
+        self.raise_if_lost()
+        transfer.waiter = self._loop.create_future()
+        try:
+            await transfer.waiter
+        except BaseException:
+            self.forget(transfer)
+            raise
 
     async def room(self) -> None:
-        """Return once the send queue is short. Raises UnavailableError if the connection ends."""
-        while self._queued_bytes > SEND_QUEUE_BYTES_MAX and self.lost is None:
+        """Return once the peer has read enough of what it was sent. Raises UnavailableError."""
+        while self.outbox.small_bytes > SMALL_BYTES_MAX and self.lost is None:
             waiter = self._loop.create_future()
             self._room.append(waiter)
             await waiter
-        self._raise_if_lost()
+        self.raise_if_lost()
 
-    async def sent(self) -> None:
-        """Return once everything queued was handed to the kernel. Raises UnavailableError."""
-        while self._queue and self.lost is None:
-            waiter = self._loop.create_future()
-            self._room.append(waiter)
-            await waiter
-        self._raise_if_lost()
+    def forget(self, owner: object) -> None:
+        """Stop touching the buffers of *owner*: a frame that was begun is completed from a copy,
+        the rest is dropped, and what arrives for it is discarded."""
+        if self._payload_left and self.payload_owner is owner:
+            self._payload = None
+        for piece in self.outbox.forget(owner):
+            if piece.descriptor < 0:
+                piece.replace(bytes(piece.view))
+                continue
+            data = os.pread(piece.descriptor, piece.length, piece.file_offset)
+            if len(data) != piece.length:
+                self.lose(UnavailableError("a file became shorter while it was sent"))
+                return
+            piece.replace(data)
 
-    def detach_queued(self, buffers: Sequence[memoryview]) -> None:
-        """Replace what is still queued of *buffers* by copies: their owner wants them back."""
-        owners = {id(buffer.obj) for buffer in buffers}
-        for position, (view, descriptors) in enumerate(self._queue):
-            if id(view.obj) in owners:
-                self._queue[position] = (memoryview(bytes(view)), descriptors)
+    def fail_transfers(self, owner: object, error: Exception) -> None:
+        """As ``forget``; those who wait for transfers of *owner* get *error*."""
+        for transfer in self.outbox.transfers_of(owner):
+            if transfer.waiter is not None and not transfer.waiter.done():
+                transfer.waiter.set_exception(error)
+        self.forget(owner)
+
+    def _flush_scheduled_now(self) -> None:
+        self._flush_scheduled = False
+        if self.lost is None and not self._writing:
+            self._flush()
 
     def _flush(self) -> None:
         try:
-            while self._queue:
-                sent = self._send_some()
-                self._queued_bytes -= sent
-                self._drop_sent(sent)
-        except (BlockingIOError, InterruptedError):
-            pass
+            blocked = self._send_until_blocked()
         except OSError as error:
             self.lose(UnavailableError(f"connection lost: {error.strerror}"))
             return
-        if self._queue and not self._writing:
+        if self.lost is not None:
+            return
+        if blocked and not self._writing:
             self._writing = True
-            self._loop.add_writer(self._descriptor, self._on_writable)
-        elif not self._queue and self._writing:
+            self._loop.add_writer(self._descriptor, self._flush)
+        elif not blocked and self._writing:
             self._writing = False
             self._loop.remove_writer(self._descriptor)
-        if self._room and (not self._queue or self._queued_bytes <= SEND_QUEUE_BYTES_MAX):
+        if self.outbox.finished:
+            self._wake_finished()
+        if self._room and self.outbox.small_bytes <= SMALL_BYTES_MAX:
             self._wake_room()
 
-    def _on_writable(self) -> None:
-        self._flush()
+    def _send_until_blocked(self) -> bool:
+        """Send; whether something is left (or it was enough for now)."""
+        outbox = self.outbox
+        for _ in range(SENDS_PER_WAKE):
+            first = outbox.first()
+            if first is None:
+                return False
+            try:
+                if type(first) is not bytes and isinstance(first, Piece) and (
+                    first.descriptor >= 0 or first.descriptors
+                ):  # fmt: skip
+                    asked, sent = first.length, self._send_piece(first)
+                else:
+                    buffers, asked, more = outbox.gather()
+                    flags = socket.MSG_MORE if more else 0
+                    if len(buffers) == 1:
+                        sent = self._socket.send(buffers[0], flags)
+                    else:
+                        sent = self._socket.sendmsg(buffers, (), flags)
+            except (BlockingIOError, InterruptedError):
+                return True
+            if self.lost is not None:
+                return False
+            outbox.advance(sent)
+            if sent < asked:
+                return True
+        return bool(outbox)
 
-    def _send_some(self) -> int:
-        view, descriptors = self._queue[0]
-        if descriptors:
-            numbers = array.array("i", descriptors)
-            sent = self._socket.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
-            self._queue[0] = (view, ())
-            for number in descriptors:
+    def _send_piece(self, piece: Piece) -> int:
+        """Send from a file, or with descriptors."""
+        if piece.descriptors:
+            numbers = array.array("i", piece.descriptors)
+            sent = self._socket.sendmsg(
+                [piece.view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
+            )
+            for number in piece.descriptors:
                 os.close(number)
+            piece.descriptors = ()
             return sent
-        if len(self._queue) == 1:
-            return self._socket.send(view)
-        pieces: list[memoryview] = []
-        for piece, with_descriptors in self._queue:
-            if with_descriptors or len(pieces) == PIECES_PER_SEND:
-                break
-            pieces.append(piece)
-        return self._socket.sendmsg(pieces)
+        sent = os.sendfile(self._descriptor, piece.descriptor, piece.file_offset, piece.length)
+        if sent == 0:
+            self.lose(UnavailableError("a file became shorter while it was sent"))
+        return sent
 
-    def _drop_sent(self, sent: int) -> None:
-        while sent:
-            view, descriptors = self._queue[0]
-            if sent < view.nbytes:
-                self._queue[0] = (view[sent:], descriptors)
-                return
-            sent -= view.nbytes
-            self._queue.popleft()
+    def _wake_finished(self) -> None:
+        for transfer in self.outbox.finished:
+            if transfer.waiter is not None and not transfer.waiter.done():
+                transfer.waiter.set_result(None)
+        self.outbox.finished.clear()
 
     def _wake_room(self) -> None:
         waiters, self._room = self._room, []
@@ -175,17 +222,11 @@ class Endpoint:
 
     # Receiving
 
-    def redirect_payload(self, buffers: Sequence[memoryview]) -> None:
-        """If payload is arriving into one of *buffers*, let the rest of it be discarded."""
-        payload = self._payload
-        if payload is not None and any(payload.obj is buffer.obj for buffer in buffers):
-            self._payload = None
-
     def take_descriptors(self, count: int) -> tuple[int, ...]:
         """The next *count* descriptors that came. Raises ProtocolError if there are not as many."""
         if count > len(self._received):
             raise ProtocolError(f"{count} descriptors announced, {len(self._received)} received")
-        return tuple(self._received.popleft() for _ in range(count))
+        return tuple([self._received.popleft() for _ in range(count)])
 
     def _on_readable(self) -> None:
         try:
@@ -198,30 +239,44 @@ class Endpoint:
             self.lose(error)
         except OSError as error:
             self.lose(UnavailableError(f"connection lost: {error.strerror}"))
+        except Exception:
+            # Between two frames nothing may be left half done.
+            _log.exception("a frame could not be handled")
+            self.lose(UnavailableError("internal error; see the log of this process"))
 
     def _receive_some(self) -> bool:
         """One receive call; False when nothing more may come now."""
-        target = self._staging
-        if self._payload_left and self._payload is not None:
+        left = self._payload_left
+        if not left:
+            target = self._reader.space()
+        elif self._payload is not None:
             target = self._payload
-        elif self._payload_left:
-            target = self._staging[: min(self._payload_left, DISCARD_BYTES)]
-        if self.shares_files:
+        else:
+            target = memoryview(bytearray(min(left, DISCARD_BYTES)))
+        if self._takes_descriptors:
             count = self._receive_message(target)
         else:
+            # A descriptor that a client sends along is closed by the kernel.
             count = self._socket.recv_into(target)
         if count == 0:
             self.lose(UnavailableError("connection closed by the peer"))
             return False
-        if self._payload_left:
-            self._advance_payload(count)
+        if left:
+            self._payload_left = left - count
+            if self._payload is not None:
+                self._payload = self._payload[count:]
+            if left == count:
+                self._end_payload()
         else:
-            self._consume(self._staging[:count])
+            self._reader.received(count)
+            self._take_frames()
+        if self._received and not self._reader.pending and self.lost is None:
+            raise ProtocolError("descriptors came that no frame announced")
         return self.lost is None and count == target.nbytes
 
     def _receive_message(self, target: memoryview) -> int:
         count, ancillary, flags, _ = self._socket.recvmsg_into(
-            [target], socket.CMSG_SPACE(DESCRIPTORS_MAX * _DESCRIPTOR_BYTES)
+            [target], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -232,36 +287,35 @@ class Endpoint:
             raise ProtocolError("more descriptors than a message may carry")
         return count
 
-    def _advance_payload(self, count: int) -> None:
-        self._payload_left -= count
-        if self._payload is not None:
-            self._payload = self._payload[count:]
-        if self._payload_left == 0:
-            frame, self._payload_frame, self._payload = self._payload_frame, None, None
-            assert frame is not None
-            self.on_payload(frame)
-
-    def _consume(self, data: memoryview) -> None:
-        """Frames and the beginnings of payloads from the staging buffer."""
-        while data.nbytes and self.lost is None:
-            used, frame = self._reader.feed(data)
-            data = data[used:]
+    def _take_frames(self) -> None:
+        reader = self._reader
+        while self.lost is None:
+            frame = reader.next()
             if frame is None:
-                continue
+                return
             destination = self.on_frame(frame)
-            if frame.payload_length == 0:
-                if frame.kind == 5:  # an empty DATA frame is complete
-                    self.on_payload(frame)
+            left = frame.payload_length
+            if not left or self.lost is not None:
                 continue
             self._payload_frame = frame
-            self._payload = destination
-            self._payload_left = frame.payload_length
-            here = min(data.nbytes, frame.payload_length)
-            if here:
-                if destination is not None:
-                    destination[:here] = data[:here]
-                data = data[here:]
-                self._advance_payload(here)
+            if destination is None:
+                self._payload = None
+                left -= reader.skip(left)
+            else:
+                assert destination.nbytes == left
+                taken = reader.take(destination)
+                self._payload = destination[taken:]
+                left -= taken
+            self._payload_left = left
+            if left:
+                return
+            self._end_payload()
+
+    def _end_payload(self) -> None:
+        frame, self._payload_frame, self._payload = self._payload_frame, None, None
+        self.payload_owner = None
+        assert frame is not None
+        self.on_payload(frame)
 
     # The end
 
@@ -273,19 +327,35 @@ class Endpoint:
         self._loop.remove_reader(self._descriptor)
         if self._writing:
             self._loop.remove_writer(self._descriptor)
-        for _, descriptors in self._queue:
-            for number in descriptors:
-                os.close(number)
-        self._queue.clear()
-        while self._received:
-            os.close(self._received.popleft())
+        transfers, descriptors = self.outbox.clear()
+        for number in (*descriptors, *self._received):
+            os.close(number)
+        self._received.clear()
         self._payload = None
+        self._payload_left = 0
+        self._wake_finished()
+        for transfer in transfers:
+            if transfer.waiter is not None and not transfer.waiter.done():
+                transfer.waiter.set_exception(UnavailableError(str(error)))
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._wake_room()
         self.on_lost(error)
 
-    def _raise_if_lost(self) -> None:
+    def raise_if_lost(self) -> None:
+        """Raises UnavailableError once the connection is over."""
         if self.lost is not None:
             raise UnavailableError(str(self.lost))
+
+
+def _prepare_tcp(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS),
+        (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS),
+        (socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (socket.TCP_USER_TIMEOUT, UNANSWERED_MILLISECONDS_MAX),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,4 +1,6 @@
-"""DRIVER: ``inproc://name``: calls inside one process, for tests and stores of one process."""
+"""DRIVER: ``inproc://name``: calls inside one process and event loop, for tests and stores of one
+process. It keeps every promise of the port, also the unpleasant ones: a caller that leaves takes
+its buffers with it, a closed connection fails its calls while their handlers run on."""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ import logging
 import os
 from collections.abc import Sequence
 
-from ..errors import CraqenError, DeadlineExceededError, OperatorError, UnavailableError
+from ..errors import (
+    CraqenError,
+    DataLossError,
+    DeadlineExceededError,
+    OperatorError,
+    UnavailableError,
+)
+from .flow import CLOSE_TIMEOUT_SECONDS, check_call
 from .port import Answer, Handler, PeerGone, Reply
 
 _log = logging.getLogger("craqen.transport")
@@ -30,44 +39,46 @@ class InprocessRequest:
         self.peer_id = peer_id
         self.method = method
         self.header = header
+        self.send_lengths: Sequence[int] = [view.nbytes for view in send]
+        self.receive_lengths: Sequence[int] = [view.nbytes for view in receive]
         self._send = send
         self._receive = receive
-        self._filled = [0] * len(receive)
-        self.abandoned = False
-
-    @property
-    def send_lengths(self) -> Sequence[int]:
-        return [view.nbytes for view in self._send]
-
-    @property
-    def receive_lengths(self) -> Sequence[int]:
-        return [view.nbytes for view in self._receive]
+        self._pulled: set[int] = set()
+        self._gone = False
 
     async def pull(self, number: int, into: memoryview) -> None:
         """Fill *into* with offered buffer *number*."""
-        self._raise_if_abandoned()
+        assert into.nbytes == self.send_lengths[number]
+        assert number not in self._pulled, "each buffer may be pulled once"
+        self._pulled.add(number)
+        self._raise_if_gone()
         into[:] = self._send[number]
 
     async def push(self, number: int, source: memoryview) -> None:
         """Put *source* into wanted buffer *number*."""
-        self._raise_if_abandoned()
-        start = self._filled[number]
-        self._receive[number][start : start + source.nbytes] = source
-        self._filled[number] = start + source.nbytes
+        assert source.nbytes <= self.receive_lengths[number]
+        self._raise_if_gone()
+        self._receive[number][: source.nbytes] = source
 
     async def push_file(self, number: int, descriptor: int, offset: int, length: int) -> None:
         """As ``push``, from a file."""
-        buffer = memoryview(bytearray(length))
+        assert length <= self.receive_lengths[number]
+        self._raise_if_gone()
+        into = self._receive[number][:length]
         done = 0
         while done < length:
-            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+            count = os.preadv(descriptor, [into[done:]], offset + done)
             if count == 0:
-                raise UnavailableError(f"the file ends {length - done} bytes early")
+                raise DataLossError(f"a file ends {length - done} bytes early")
             done += count
-        await self.push(number, buffer)
 
-    def _raise_if_abandoned(self) -> None:
-        if self.abandoned:
+    def leave(self) -> None:
+        """The caller is gone, and its buffers with it."""
+        self._gone = True
+        self._send = self._receive = ()
+
+    def _raise_if_gone(self) -> None:
+        if self._gone:
             raise UnavailableError("the caller has given up")
 
 
@@ -79,8 +90,9 @@ class InprocessConnection:
     def __init__(self, server: InprocessServer, peer_id: int) -> None:
         self._server = server
         self._peer_id = peer_id
-        self._calls: set[asyncio.Task[Answer]] = set()
-        self.closed = False
+        self._answers: dict[asyncio.Future[Reply], InprocessRequest] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def call(
         self,
@@ -92,35 +104,61 @@ class InprocessConnection:
         timeout_seconds: float | None = None,
     ) -> Reply:
         """Make one call (see the port)."""
-        if self.closed:
+        check_call(method, header, send, receive)
+        if self._closed:
             raise UnavailableError("connection closed")
         request = InprocessRequest(self._peer_id, method, header, send, receive)
-        task = asyncio.create_task(_run_handler(self._server.handler, request))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answers[answer] = request
+        self.tasks.add(asyncio.create_task(self._serve(request, answer)))
         try:
-            await asyncio.wait([task], timeout=timeout_seconds)
-            if not task.done():
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except BaseException as error:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                for number in answer.result().descriptors:
+                    os.close(number)
+            if isinstance(error, TimeoutError):
                 raise DeadlineExceededError(
-                    f"call {method}: no answer within {timeout_seconds:g} s"
-                )
-            if self.closed:
-                raise UnavailableError("connection closed")
-            answer = task.result()
+                    f"call {method}: no answer within its deadline"
+                ) from None
+            raise
         finally:
-            request.abandoned = True
-        return Reply(answer.header, tuple(os.dup(number) for number in answer.descriptors))
+            self._answers.pop(answer, None)
+            request.leave()
+
+    async def _serve(self, request: InprocessRequest, answer: asyncio.Future[Reply]) -> None:
+        try:
+            outcome = await self._server.handler(request)
+            if not answer.done():
+                answer.set_result(_reply(outcome))
+        except CraqenError as error:
+            if not answer.done():
+                answer.set_exception(error)
+        except (Exception, asyncio.CancelledError) as error:
+            if not isinstance(error, asyncio.CancelledError):
+                _log.exception("request of method %d failed", request.method)
+            if not answer.done():
+                answer.set_exception(UnavailableError("internal error; see the server's log"))
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self.tasks.discard(task)
+            if self._closed and not self.tasks:
+                self._server.gone(self, self._peer_id)
 
     async def close(self) -> None:
-        """End the connection; the server hears of it once its handlers are done."""
-        if self.closed:
+        """End the connection: calls under way fail; the server hears of it when their handlers
+        have ended."""
+        if self._closed:
             return
-        self.closed = True
-        if self._calls:
-            await asyncio.wait(self._calls)
-        self._server.connections.discard(self)
-        if self._server.peer_gone is not None:
-            self._server.peer_gone(self._peer_id)
+        self._closed = True
+        for answer, request in self._answers.items():
+            request.leave()
+            if not answer.done():
+                answer.set_exception(UnavailableError("connection closed"))
+        if not self.tasks:
+            self._server.gone(self, self._peer_id)
 
 
 class InprocessServer:
@@ -129,15 +167,39 @@ class InprocessServer:
     def __init__(self, address: str, handler: Handler, peer_gone: PeerGone | None) -> None:
         self.address = address
         self.handler = handler
-        self.peer_gone = peer_gone
-        self.connections: set[InprocessConnection] = set()
-        self.next_peer_id = 0
+        self._peer_gone = peer_gone
+        self._connections: set[InprocessConnection] = set()
+        self._next_peer_id = 0
+
+    def connect(self) -> InprocessConnection:
+        """A new connection."""
+        self._next_peer_id += 1
+        connection = InprocessConnection(self, self._next_peer_id)
+        self._connections.add(connection)
+        return connection
+
+    def gone(self, connection: InprocessConnection, peer_id: int) -> None:
+        """*connection* is closed and its handlers have ended."""
+        self._connections.discard(connection)
+        if self._peer_gone is not None:
+            try:
+                self._peer_gone(peer_id)
+            except Exception:
+                _log.exception("what belonged to connection %d was not released", peer_id)
 
     async def close(self) -> None:
-        """Stop serving."""
-        _servers.pop(self.address, None)
-        for connection in list(self.connections):
+        """Stop serving; handlers that take longer than CLOSE_TIMEOUT_SECONDS are cancelled."""
+        if _servers.get(self.address) is self:
+            del _servers[self.address]
+        for connection in list(self._connections):
             await connection.close()
+        tasks = [task for connection in self._connections for task in connection.tasks]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=CLOSE_TIMEOUT_SECONDS)
 
 
 class InprocessTransport:
@@ -148,10 +210,7 @@ class InprocessTransport:
         server = _servers.get(address)
         if server is None:
             raise UnavailableError(f"{address}: nobody serves it")
-        server.next_peer_id += 1
-        connection = InprocessConnection(server, server.next_peer_id)
-        server.connections.add(connection)
-        return connection
+        return server.connect()
 
     async def serve(
         self, address: str, handler: Handler, *, peer_gone: PeerGone | None = None
@@ -163,11 +222,5 @@ class InprocessTransport:
         return server
 
 
-async def _run_handler(handler: Handler, request: InprocessRequest) -> Answer:
-    try:
-        return await handler(request)
-    except CraqenError:
-        raise
-    except Exception as error:
-        _log.exception("request of method %d failed", request.method)
-        raise UnavailableError("internal error; see the server's log") from error
+def _reply(answer: Answer) -> Reply:
+    return Reply(answer.header, tuple([os.dup(number) for number in answer.descriptors]))

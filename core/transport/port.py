@@ -58,17 +58,19 @@ class IncomingRequest(Protocol):
     async def pull(self, number: int, into: memoryview) -> None:
         """Fill *into* with offered buffer *number* (equal lengths). Each may be pulled once.
 
-        Raises UnavailableError if the caller is gone.
+        Raises UnavailableError if the caller is gone or has given up.
         """
         ...
 
     async def push(self, number: int, source: memoryview) -> None:
         """Put *source* at the start of wanted buffer *number*. *source* may be reused after the
-        return."""
+        return. Raises UnavailableError if the caller is gone or has given up."""
         ...
 
     async def push_file(self, number: int, descriptor: int, offset: int, length: int) -> None:
-        """As ``push``, from a file: by sendfile where the transport can."""
+        """As ``push``, from a file: by sendfile where the transport can, so the bytes must stay
+        what they are until the caller has them, not only until the return. Raises DataLossError if
+        the file is shorter."""
         ...
 
 
@@ -85,7 +87,7 @@ Handler = Callable[[IncomingRequest], Awaitable[Answer]]
 any other exception is logged and reaches the caller as UnavailableError."""
 
 PeerGone = Callable[[int], None]
-"""Called once with the peer_id when a connection has ended."""
+"""Called once with the peer_id when a connection has ended and so have its handlers."""
 
 
 class Connection(Protocol):
@@ -106,14 +108,16 @@ class Connection(Protocol):
         """Make one call. *send* must not change, nor *receive* be read, until it returns.
 
         Raises what the handler raised; UnavailableError when the connection is lost (the outcome is
-        then
-        unknown); DeadlineExceededError past *timeout_seconds*. After an error or a cancellation the
-        transport no longer
-        touches the buffers.
+        then unknown); DeadlineExceededError past *timeout_seconds*, which includes waiting for a
+        turn when very many calls are in flight; InvalidArgumentError for a header or buffer over
+        its limit (core/limits.py). After an error or a cancellation the transport no longer touches
+        the buffers; the handler runs on, but its pulls and pushes fail.
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End the connection; calls under way fail with UnavailableError. Idempotent."""
+        ...
 
 
 class Server(Protocol):
@@ -125,15 +129,21 @@ class Server(Protocol):
         ...
 
     async def close(self) -> None:
-        """Stop accepting, end all connections, and wait for running handlers (bounded)."""
+        """Stop accepting, end all connections, and wait for running handlers (bounded, then they
+        are cancelled)."""
         ...
 
 
 class Transport(Protocol):
     """Makes connections and servers for one address scheme."""
 
-    async def connect(self, address: str) -> Connection: ...
+    async def connect(self, address: str) -> Connection:
+        """Raises UnavailableError if nobody answers there, InvalidArgumentError for an address that
+        is none."""
+        ...
 
     async def serve(
         self, address: str, handler: Handler, *, peer_gone: PeerGone | None = None
-    ) -> Server: ...
+    ) -> Server:
+        """Raises OperatorError if the address cannot be listened on, InvalidArgumentError."""
+        ...

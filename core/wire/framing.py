@@ -1,114 +1,254 @@
 """MACHINE: frames on a byte stream, without I/O.
 
-A frame is a fixed head (28 bytes, CRC32C over it), then ``header_length`` header bytes, then
-``payload_length`` payload bytes. Every length is held against its limit before anything is kept.
-The reader hands out header bytes itself, and lets the driver receive payload bytes straight into
-their destination.
+A frame is a fixed head (34 bytes), in a REQUEST the lengths of the buffers of the call, then header
+bytes, then payload bytes. The head begins with the CRC32C of everything between itself and the
+payload, so nothing of a damaged frame is believed; payload has checksums of its own, end to end.
+Every length is held against its limit before room is made for it. The reader never holds payload
+beyond what one receive call brought along: the driver receives it straight into its destination.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..checksum import crc32c
 from ..errors import ProtocolError
 from ..limits import FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
+from .messages import BATCH_BUFFERS_MAX
 
-MAGIC = 0x4351  # "CQ"
-VERSION = 1
+MAGIC: Final = 0x4351  # "CQ"
+VERSION: Final = 1
 
-_HEAD = struct.Struct(">HBBIHHIQ")
-_CRC = struct.Struct(">I")
-HEAD_BYTES = _HEAD.size + _CRC.size
+RECEIVE_BUFFER_BYTES: Final = 64 * 1024
+"""What a reader takes in at a time; it grows only while a frame with a longer header arrives."""
+
+# crc, magic, version, kind, call id, number, lengths sent, lengths wanted, header, payload, offset
+_HEAD: Final = struct.Struct(">IHBBQHHHIII")
+_REST: Final = struct.Struct(">HBBQHHHIII")
+_CRC: Final = struct.Struct(">I")
+HEAD_BYTES: Final = _HEAD.size
+
+assert FRAME_PAYLOAD_BYTES_MAX < 1 << 32
 
 
 class FrameKind(IntEnum):
     """What a frame says."""
 
     REQUEST = 1
+    """From the client: a call. ``number`` is the method; the payload is the offered buffers, end
+    to end, where they are small."""
     REPLY = 2
+    """From the server: the call's answer. ``number`` file descriptors come with the frame."""
     ERROR = 3
+    """From the server: the call failed; the header tells how."""
     PULL = 4
-    """From the server: send me offered buffer ``number``."""
+    """From the server: send offered buffer ``number``."""
     DATA = 5
-    """Bytes of buffer ``number`` of the call."""
+    """Bytes of buffer ``number`` of the call, from ``offset`` on."""
+    CANCEL = 6
+    """From the client: the answer is not waited for any more, and the buffers are gone."""
+
+
+REQUEST: Final = int(FrameKind.REQUEST)
+REPLY: Final = int(FrameKind.REPLY)
+ERROR: Final = int(FrameKind.ERROR)
+PULL: Final = int(FrameKind.PULL)
+DATA: Final = int(FrameKind.DATA)
+CANCEL: Final = int(FrameKind.CANCEL)
+
+_WITH_PAYLOAD: Final = frozenset({REQUEST, DATA})
 
 
 class Frame(NamedTuple):
-    """A frame's head and header bytes; the payload follows on the stream."""
+    """Everything of a frame but its payload, which follows on the stream."""
 
-    kind: FrameKind
+    kind: int
     call_id: int
     number: int
-    """Buffer number; in a REPLY the number of file descriptors that come with it."""
+    send_lengths: tuple[int, ...]
+    receive_lengths: tuple[int, ...]
     header: bytes
     payload_length: int
+    offset: int
 
 
-def frame_head(
-    kind: FrameKind, call_id: int, *, number: int = 0, header_length: int = 0, payload: int = 0
+def frame(
+    kind: int,
+    call_id: int,
+    *,
+    number: int = 0,
+    header: bytes = b"",
+    payload_length: int = 0,
+    offset: int = 0,
 ) -> bytes:
-    """The fixed head of a frame."""
-    head = _HEAD.pack(MAGIC, VERSION, kind, call_id, number, 0, header_length, payload)
-    return head + _CRC.pack(crc32c(head))
+    """A frame up to its payload."""
+    rest = (
+        _REST.pack(MAGIC, VERSION, kind, call_id, number, 0, 0, len(header), payload_length, offset)
+        + header
+    )
+    return _CRC.pack(crc32c(rest)) + rest
+
+
+def request_frame(
+    call_id: int,
+    method: int,
+    header: bytes,
+    send_lengths: Sequence[int],
+    receive_lengths: Sequence[int],
+    payload_length: int,
+) -> bytes:
+    """A REQUEST frame up to its payload."""
+    sent, wanted = len(send_lengths), len(receive_lengths)
+    rest = _REST.pack(
+        MAGIC, VERSION, REQUEST, call_id, method, sent, wanted, len(header), payload_length, 0
+    )
+    if sent or wanted:
+        rest += struct.pack(f">{sent + wanted}I", *send_lengths, *receive_lengths)
+    rest += header
+    return _CRC.pack(crc32c(rest)) + rest
 
 
 class FrameReader:
-    """Turns bytes into frames. After a frame with a payload, its bytes are the driver's to take off
-    the stream:
-    ``feed`` stops behind the header and says how much it used."""
+    """Turns received bytes into frames.
+
+    Receive into ``space()``, say how much came by ``received``, then take frames from ``next``
+    until it gives None. After a frame with a payload, take the part of it that is already here by
+    ``take`` before asking for the next frame.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._header_length = -1
-        self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
+        self._store = bytearray(RECEIVE_BUFFER_BYTES)
+        self._view = memoryview(self._store)
+        self._start = 0
+        self._end = 0
 
-    def feed(self, data: memoryview) -> tuple[int, Frame | None]:
-        """Take bytes from *data* up to the end of one frame's header; return how many, and the
-        frame if complete.
+    @property
+    def pending(self) -> int:
+        """Bytes received and not yet handed out: part of a frame."""
+        return self._end - self._start
+
+    def space(self) -> memoryview:
+        """Where to receive the next bytes; never empty."""
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._store) > RECEIVE_BUFFER_BYTES:
+                self._replace_store(RECEIVE_BUFFER_BYTES)
+        elif self._end == len(self._store):
+            if self._start:
+                self._move_to_front()
+            else:
+                self._replace_store(2 * len(self._store))
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """*count* bytes were received into ``space()``."""
+        self._end += count
+
+    def take(self, into: memoryview) -> int:
+        """Move payload bytes that are here already into *into*; return how many."""
+        count = min(self._end - self._start, into.nbytes)
+        if count:
+            into[:count] = self._view[self._start : self._start + count]
+            self._start += count
+        return count
+
+    def skip(self, count: int) -> int:
+        """Drop up to *count* payload bytes that are here already; return how many."""
+        count = min(self._end - self._start, count)
+        self._start += count
+        return count
+
+    def next(self) -> Frame | None:
+        """The next frame, or None if more bytes are needed.
 
         Raises ProtocolError for anything that is no frame; the stream is of no use after that.
         """
-        used = 0
-        if self._header_length < 0:
-            used = min(HEAD_BYTES - len(self._buffer), len(data))
-            self._buffer += data[:used]
-            if len(self._buffer) < HEAD_BYTES:
-                return used, None
-            self._parse_head()
-        more = min(self._header_length - len(self._buffer), len(data) - used)
-        self._buffer += data[used : used + more]
-        used += more
-        if len(self._buffer) < self._header_length:
-            return used, None
-        kind, call_id, number, payload_length = self._head
-        frame = Frame(FrameKind(kind), call_id, number, bytes(self._buffer), payload_length)
-        self._buffer.clear()
-        self._header_length = -1
-        return used, frame
+        start = self._start
+        available = self._end - start
+        if available < HEAD_BYTES:
+            return None
+        (crc, magic, version, kind, call_id, number, sent, wanted, header_length, payload, offset
+         ) = _HEAD.unpack_from(self._store, start)  # fmt: skip
+        if (
+            magic != MAGIC
+            or version != VERSION
+            or header_length > FRAME_HEADER_BYTES_MAX
+            or payload > FRAME_PAYLOAD_BYTES_MAX
+            or offset > FRAME_PAYLOAD_BYTES_MAX
+            or sent > BATCH_BUFFERS_MAX
+            or wanted > BATCH_BUFFERS_MAX
+        ):
+            raise _refusal(self._store[start : start + HEAD_BYTES])
+        body = start + HEAD_BYTES + 4 * (sent + wanted)
+        stop = body + header_length
+        if stop - start > available:
+            return None
+        if crc32c(self._view[start + _CRC.size : stop]) != crc:
+            raise ProtocolError(f"a frame of call {call_id} whose head or header is damaged")
+        lengths: tuple[int, ...] = ()
+        if sent or wanted:
+            lengths = struct.unpack_from(f">{sent + wanted}I", self._store, start + HEAD_BYTES)
+        if kind != REPLY or payload or lengths:
+            _check(kind, lengths, payload)
+        self._start = stop
+        return Frame(
+            kind,
+            call_id,
+            number,
+            lengths[:sent],
+            lengths[sent:],
+            bytes(self._view[body:stop]) if header_length else b"",
+            payload,
+            offset,
+        )
 
-    def _parse_head(self) -> None:
-        head = bytes(self._buffer)
-        magic, version, kind, call_id, number, _, header_length, payload = _HEAD.unpack_from(head)
-        if magic != MAGIC:
-            raise ProtocolError(f"not a Craqen frame: it starts with {head[:2].hex()}")
-        if _CRC.unpack_from(head, _HEAD.size)[0] != crc32c(head[: _HEAD.size]):
-            raise ProtocolError("a frame head with a wrong checksum")
-        if version != VERSION:
-            raise ProtocolError(f"frame version {version}; this program speaks version {VERSION}")
-        if kind not in _KINDS:
-            raise ProtocolError(f"frame of unknown kind {kind}")
-        if header_length > FRAME_HEADER_BYTES_MAX:
-            raise ProtocolError(
-                f"a frame header of {header_length} bytes; the limit is {FRAME_HEADER_BYTES_MAX}"
-            )
-        if payload > FRAME_PAYLOAD_BYTES_MAX or (payload and kind != FrameKind.DATA):
-            raise ProtocolError(f"a frame of kind {kind} with a payload of {payload} bytes")
-        self._head = (kind, call_id, number, payload)
-        self._header_length = header_length
-        self._buffer.clear()
+    def _move_to_front(self) -> None:
+        count = self._end - self._start
+        self._store[:count] = self._store[self._start : self._end]
+        self._start, self._end = 0, count
+
+    def _replace_store(self, size: int) -> None:
+        store = bytearray(size)
+        count = self._end - self._start
+        store[:count] = self._view[self._start : self._end]
+        self._store, self._view = store, memoryview(store)
+        self._start, self._end = 0, count
 
 
-_KINDS = {int(kind) for kind in FrameKind}
+def _check(kind: int, lengths: tuple[int, ...], payload: int) -> None:
+    if kind not in _KINDS:
+        raise ProtocolError(f"a frame of unknown kind {kind}")
+    if lengths and kind != REQUEST:
+        raise ProtocolError(f"a frame of kind {FrameKind(kind).name} with buffer lengths")
+    if lengths and max(lengths) > FRAME_PAYLOAD_BYTES_MAX:
+        raise ProtocolError(
+            f"a buffer of {max(lengths)} bytes; the limit is {FRAME_PAYLOAD_BYTES_MAX}"
+        )
+    if (payload and kind not in _WITH_PAYLOAD) or (not payload and kind == DATA):
+        raise ProtocolError(f"a frame of kind {FrameKind(kind).name} with {payload} payload bytes")
+
+
+def _refusal(head: bytearray) -> ProtocolError:
+    """Say what is wrong with a head that was refused."""
+    _, magic, version, _, _, _, sent, wanted, header_length, payload, offset = _HEAD.unpack(head)
+    if magic != MAGIC:
+        return ProtocolError(f"not a Craqen frame: it starts with {head[:6].hex()}")
+    if version != VERSION:
+        return ProtocolError(f"frame version {version}; this program speaks version {VERSION}")
+    if header_length > FRAME_HEADER_BYTES_MAX:
+        return ProtocolError(
+            f"a frame header of {header_length} bytes; the limit is {FRAME_HEADER_BYTES_MAX}"
+        )
+    if max(sent, wanted) > BATCH_BUFFERS_MAX:
+        return ProtocolError(
+            f"a request with {max(sent, wanted)} buffers; the limit is {BATCH_BUFFERS_MAX}"
+        )
+    return ProtocolError(
+        f"a payload of {payload} bytes at {offset}; the limit is {FRAME_PAYLOAD_BYTES_MAX}"
+    )
+
+
+_KINDS: Final = frozenset(int(kind) for kind in FrameKind)

@@ -8,11 +8,25 @@ a call.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Annotated, TypeVar
 
 import msgspec
 
+from ..limits import BATCH_ITEMS_MAX, CHECKSUM_PAGE_BYTES, CHUNK_CLASS_BYTES_MAX
+
 BATCH_BUFFERS_MAX = 1024
 """Buffers that one call may offer, or want filled."""
+
+T = TypeVar("T")
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+ChunkBytes = Annotated[int, msgspec.Meta(ge=0, le=CHUNK_CLASS_BYTES_MAX)]
+"""A length or place within one chunk."""
+Batch = Annotated[tuple[T, ...], msgspec.Meta(max_length=BATCH_ITEMS_MAX)]
+PageChecksums = Annotated[
+    bytes, msgspec.Meta(max_length=4 * CHUNK_CLASS_BYTES_MAX // CHECKSUM_PAGE_BYTES)
+]
+"""CRC32C of each page of a chunk, packed."""
 
 
 class Method(IntEnum):
@@ -46,7 +60,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all messages."""
 
 
-class HelloRequest(Message):
+class HelloRequest(Message, frozen=True):
     """First call on a connection."""
 
     protocol_version: int
@@ -54,21 +68,21 @@ class HelloRequest(Message):
     client_id: int
 
 
-class HelloReply(Message):
+class HelloReply(Message, frozen=True):
     protocol_version: int
     node_id: int
 
 
-class ReserveRequest(Message):
+class ReserveRequest(Message, frozen=True):
     """Ask for blocks to fill in place (same host). They return to the store when the connection
     ends."""
 
     chain_id: int
     chain_version: int
-    lengths: tuple[int, ...]
+    lengths: Batch[ChunkBytes]
 
 
-class BlockPlace(Message):
+class BlockPlace(Message, frozen=True):
     """A block that this connection may read or fill through the file's descriptor.
 
     ``file_key`` names the file within the connection: its descriptor is passed in the first reply
@@ -77,22 +91,22 @@ class BlockPlace(Message):
     """
 
     file_key: int
-    offset_bytes: int
-    capacity_bytes: int
+    offset_bytes: Natural
+    capacity_bytes: ChunkBytes
 
 
-class ReserveReply(Message):
-    reservation_ids: tuple[int, ...]
-    places: tuple[BlockPlace, ...]
-    new_files: tuple[int, ...] = ()
+class ReserveReply(Message, frozen=True):
+    reservation_ids: Batch[int]
+    places: Batch[BlockPlace]
+    new_files: Batch[int] = ()
 
 
-class ReleaseRequest(Message):
+class ReleaseRequest(Message, frozen=True):
     chain_id: int
-    reservation_ids: tuple[int, ...]
+    reservation_ids: Batch[int]
 
 
-class Update(Message):
+class Update(Message, frozen=True):
     """One update of one chunk.
 
     The bytes are either the call's send buffer number ``buffer`` (>= 0), or in the block
@@ -101,13 +115,13 @@ class Update(Message):
     ``version`` 0 = from a client, the head numbers it; else forwarded by the predecessor.
     """
 
-    segment_id: int
-    chunk_index: int
+    segment_id: Natural
+    chunk_index: Natural
     chain_id: int
     chain_version: int
     kind: UpdateKind
-    offset_bytes: int
-    length_bytes: int
+    offset_bytes: ChunkBytes
+    length_bytes: ChunkBytes
     """Length of the bytes given; for TRUNCATE the new length."""
     crc32c: int
     client_id: int
@@ -115,19 +129,19 @@ class Update(Message):
     sequence: int
     buffer: int = -1
     reservation_id: int = 0
-    page_crcs: bytes = b""
+    page_crcs: PageChecksums = b""
     version: int = 0
     syncing: bool = False
 
 
-class UpdateRequest(Message):
+class UpdateRequest(Message, frozen=True):
     """Updates of different chunks (a chunk at most once in a request); they share a flush where
     they can."""
 
-    updates: tuple[Update, ...]
+    updates: Batch[Update]
 
 
-class ItemStatus(Message):
+class ItemStatus(Message, frozen=True):
     """Outcome of one item of a batch: ``error`` is the class name of a CraqenError, or empty."""
 
     error: str = ""
@@ -135,84 +149,84 @@ class ItemStatus(Message):
     current_chain_version: int = 0
 
 
-class UpdateResult(Message):
+class UpdateResult(Message, frozen=True):
     status: ItemStatus
     version: int = 0
-    length_bytes: int = 0
+    length_bytes: ChunkBytes = 0
     crc32c: int = 0
 
 
-class UpdateReply(Message):
-    results: tuple[UpdateResult, ...]
+class UpdateReply(Message, frozen=True):
+    results: Batch[UpdateResult]
 
 
-class ChunkRange(Message):
+class ChunkRange(Message, frozen=True):
     """Bytes of one chunk. Reading beyond the chunk's length gives fewer bytes."""
 
-    segment_id: int
-    chunk_index: int
+    segment_id: Natural
+    chunk_index: Natural
     chain_id: int
     chain_version: int
-    offset_bytes: int
-    length_bytes: int
+    offset_bytes: ChunkBytes
+    length_bytes: ChunkBytes
     relaxed: bool = False
 
 
-class ReadRequest(Message):
+class ReadRequest(Message, frozen=True):
     """Range number i is pushed into receive buffer i."""
 
-    ranges: tuple[ChunkRange, ...]
+    ranges: Batch[ChunkRange]
 
 
-class ReadResult(Message):
+class ReadResult(Message, frozen=True):
     """``version`` 0: no such chunk. ``crc32c`` covers the bytes pushed."""
 
     status: ItemStatus
     version: int = 0
-    length_bytes: int = 0
+    length_bytes: ChunkBytes = 0
     crc32c: int = 0
 
 
-class ReadReply(Message):
-    results: tuple[ReadResult, ...]
+class ReadReply(Message, frozen=True):
+    results: Batch[ReadResult]
 
 
-class LocateRequest(Message):
+class LocateRequest(Message, frozen=True):
     """Where do committed chunks lie? (same host) ``offset_bytes``/``length_bytes`` of the ranges
     are not used."""
 
-    ranges: tuple[ChunkRange, ...]
+    ranges: Batch[ChunkRange]
 
 
-class Located(Message):
+class Located(Message, frozen=True):
     """``version`` 0: no such chunk. Bytes beyond ``length_bytes`` of the block are not the
     chunk's."""
 
     status: ItemStatus
     version: int = 0
-    length_bytes: int = 0
+    length_bytes: ChunkBytes = 0
     crc32c: int = 0
-    page_crcs: bytes = b""
+    page_crcs: PageChecksums = b""
     place: BlockPlace = BlockPlace(0, 0, 0)
 
 
-class LocateReply(Message):
-    located: tuple[Located, ...]
+class LocateReply(Message, frozen=True):
+    located: Batch[Located]
     lease_seconds: float
     """How long, from the moment the request was sent, the blocks stay what they are."""
-    new_files: tuple[int, ...] = ()
+    new_files: Batch[int] = ()
 
 
-class ListChunksRequest(Message):
+class ListChunksRequest(Message, frozen=True):
     """Inventory of a chain's local target, in chunk order, from (segment, index) on."""
 
     chain_id: int
     segment_id: int
     chunk_index: int
-    limit: int
+    limit: Natural
 
 
-class ChunkSummary(Message):
+class ChunkSummary(Message, frozen=True):
     segment_id: int
     chunk_index: int
     chain_version: int
@@ -222,12 +236,12 @@ class ChunkSummary(Message):
     crc32c: int
 
 
-class ListChunksReply(Message):
+class ListChunksReply(Message, frozen=True):
     chunks: tuple[ChunkSummary, ...]
     more: bool
 
 
-class CommittedVersionRequest(Message):
+class CommittedVersionRequest(Message, frozen=True):
     """The apportioned query: which version has the tail committed?"""
 
     chain_id: int
@@ -236,15 +250,15 @@ class CommittedVersionRequest(Message):
     chunk_index: int
 
 
-class CommittedVersionReply(Message):
+class CommittedVersionReply(Message, frozen=True):
     version: int
 
 
-class TargetStatusRequest(Message):
+class TargetStatusRequest(Message, frozen=True):
     pass
 
 
-class TargetStatus(Message):
+class TargetStatus(Message, frozen=True):
     target_id: int
     chain_id: int
     capacity_bytes: int
@@ -256,7 +270,7 @@ class TargetStatus(Message):
     blocks_quarantined: int
 
 
-class TargetStatusReply(Message):
+class TargetStatusReply(Message, frozen=True):
     targets: tuple[TargetStatus, ...]
 
 
