@@ -19,6 +19,8 @@ from .verbs import OperationsBase, verb
 READ_BYTES_MAX = 1 * MIB  # the largest read that the kernel sends
 POOLED_READ_BYTES_MIN = 64 * KIB  # below, a new buffer costs less than keeping track of an old one
 POOLED_BUFFERS_MAX = 16
+RETRIES_MAX = 1024  # threads that were told to look a name up again, at once
+NOT_YET = 0  # no inode has this number
 
 _buffers: list[memoryview] = []
 """Read buffers for the next large reads: new memory for each would cost a page fault per page."""
@@ -69,8 +71,9 @@ class FileVerbs(OperationsBase):
         state = file.state
         known = self._inodes.get(found.inode_id)
         if found.nlink == 0 and not known.unlinked_here:
-            # Replaced or removed elsewhere: on ESTALE the kernel looks the name up again.
-            raise StaleHandleError(f"inode {found.inode_id:x}: has no name any more")
+            self._refuse_once(found.inode_id, ctx.pid)
+        elif self._retries:
+            self._retries.pop(ctx.pid, None)
         if flags & os.O_TRUNC and state.size:
             found = await self._set_attributes(found.inode_id, SetAttributes(size=0))
         pages = known.page_generation if state.cache_generation < 0 else state.cache_generation
@@ -85,6 +88,17 @@ class FileVerbs(OperationsBase):
         )
         fh = FileHandleT(self._files.add(handle))
         return FileInfo(fh=fh, keep_cache=pages == found.generation)
+
+    def _refuse_once(self, inode_id: int, thread_id: int) -> None:
+        """Raise StaleHandleError for a file that was replaced or removed elsewhere: the kernel then
+        looks the name up again, and opens what it finds. If that was replaced in turn meanwhile, it
+        is opened: its name was valid after the caller had asked."""
+        if self._retries.pop(thread_id, None) == inode_id:
+            return
+        if len(self._retries) >= RETRIES_MAX:
+            del self._retries[next(iter(self._retries))]
+        self._retries[thread_id] = NOT_YET
+        raise StaleHandleError(f"inode {inode_id:x}: has no name any more")
 
     @verb
     async def create(

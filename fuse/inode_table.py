@@ -4,16 +4,25 @@ which bytes it may have cached. Entries live until the kernel forgets the inode.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 
 class KnownInode:
     """One inode of the kernel's cache."""
 
-    __slots__ = ("lookups", "page_generation", "shown_size", "unlinked_here")
+    __slots__ = (
+        "looked_up_seconds",
+        "lookups",
+        "page_generation",
+        "shown_size",
+        "unlinked_here",
+    )
 
     def __init__(self) -> None:
         self.lookups = 0
+        self.looked_up_seconds = 0.0
+        """When a name was last found to mean it."""
         self.page_generation = -1
         """The generation of the bytes in the kernel's page cache since the last close; -1: any."""
         self.shown_size = 0
@@ -54,7 +63,9 @@ class InodeTable:
 
     def looked_up(self, inode_id: int) -> None:
         """An answer is going to the kernel that counts as a lookup."""
-        self.get(inode_id).lookups += 1
+        known = self.get(inode_id)
+        known.lookups += 1
+        known.looked_up_seconds = time.monotonic()
 
     def forget(self, inode_id: int, lookups: int) -> None:
         """The kernel takes back *lookups* of its lookups."""

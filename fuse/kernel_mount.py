@@ -9,6 +9,7 @@ import ctypes
 import errno
 import logging
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def prepare(mount_point: str) -> None:
     """
     for _ in range(STALE_LAYERS_MAX):
         try:
-            status = os.stat(mount_point)
+            is_folder = stat.S_ISDIR(os.stat(mount_point).st_mode)
+            ours = mounted_type(mount_point) == f"fuse.{FILESYSTEM_NAME}"
+            if ours:
+                os.statvfs(mount_point)  # stat may come from the cache of a dead mount
         except FileNotFoundError:
             raise NotFoundError(f"{mount_point}: does not exist; make the folder first") from None
         except OSError as error:
@@ -48,9 +52,9 @@ def prepare(mount_point: str) -> None:
             _log.warning("%s: its file system died; detaching it", mount_point)
             unmount(mount_point, lazily=True)
             continue
-        if not os.path.isdir(mount_point):
-            raise NotDirectoryError(f"{mount_point}: is not a folder ({status.st_mode:o})")
-        if mounted_type(mount_point) == f"fuse.{FILESYSTEM_NAME}":
+        if not is_folder:
+            raise NotDirectoryError(f"{mount_point}: is not a folder")
+        if ours:
             raise AlreadyExistsError(
                 f"{mount_point}: a store is mounted there already; "
                 f"unmount it first (fusermount3 -u {mount_point})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
+import time
 from collections.abc import Sequence
 
 import pyfuse3
@@ -13,6 +14,8 @@ from ..core.errors import LimitExceededError, NotFoundError, StaleHandleError
 from ..core.meta.records import Inode, InodeType
 from .handles import RELOADS_MAX, DirectoryHandle
 from .verbs import OperationsBase, verb
+
+JUST_NOW_SECONDS = 1.0  # how long stat may show a replaced file when changes come very fast
 
 _KINDS = {
     stat.S_IFREG: InodeType.FILE,
@@ -37,7 +40,13 @@ class NameVerbs(OperationsBase):
         elif name == b"..":
             inode = await self._parent(await self._meta.get_inode(parent_id))
         else:
-            inode = await self._meta.lookup(parent_id, name)
+            try:
+                inode = await self._meta.lookup(parent_id, name)
+            except NotFoundError:
+                self._retries.pop(ctx.pid, None)
+                raise
+        if self._retries and ctx.pid in self._retries:
+            self._retries[ctx.pid] = inode.inode_id
         return self._looked_up(inode, cached=changes == self._changes)
 
     def forget(  # type: ignore[override]  # not a coroutine: pyfuse3 takes that, and it costs less
@@ -52,13 +61,16 @@ class NameVerbs(OperationsBase):
         changes = self._changes
         found = await self._meta.get_inode(self._id(inode))
         if found.nlink == 0 and not self._may_be_nameless(found.inode_id):
+            # On ESTALE the kernel looks the name up again.
             raise StaleHandleError(f"inode {found.inode_id:x}: was replaced or removed elsewhere")
         return self._entry(found, cached=changes == self._changes)
 
     def _may_be_nameless(self, inode_id: int) -> bool:
-        """Whether a caller can rightly mean an inode without a name: it is open, or was unlinked
-        here."""
-        return self._client.is_open(inode_id) or self._inodes.get(inode_id).unlinked_here
+        """Whether a caller can rightly mean an inode without a name: it is open, was unlinked here,
+        or still had a name a moment ago (then it is being replaced over and over)."""
+        known = self._inodes.get(inode_id)
+        recent = time.monotonic() - known.looked_up_seconds < JUST_NOW_SECONDS
+        return recent or known.unlinked_here or self._client.is_open(inode_id)
 
     @verb
     async def mknod(

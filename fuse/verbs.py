@@ -95,6 +95,8 @@ class OperationsBase(pyfuse3.Operations):
         self._directories: HandleTable[DirectoryHandle] = HandleTable()
         self._changes = 0
         """Rises with every change seen: what was read before one may not be given out for long."""
+        self._retries: dict[int, int] = {}
+        """Threads that were sent to look a name up again, and the inode they have found since."""
 
     def _id(self, number: int) -> int:
         return self._root_id if number == pyfuse3.ROOT_INODE else number
