@@ -31,6 +31,9 @@ KEEPALIVE_INTERVAL_SECONDS: Final = 5  # 10 + 4 * 5 seconds
 KEEPALIVE_PROBES: Final = 4
 UNANSWERED_MILLISECONDS_MAX: Final = 30_000
 
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_MORE: Final = int(socket.MSG_MORE)
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 
 _log = logging.getLogger("craqen.transport")
@@ -178,7 +181,7 @@ class Endpoint:
                     asked, sent = first.length, self._send_piece(first)
                 else:
                     buffers, asked, more = outbox.gather()
-                    flags = socket.MSG_MORE if more else 0
+                    flags = _MORE if more else 0
                     if len(buffers) == 1:
                         sent = self._socket.send(buffers[0], flags)
                     else:
@@ -276,14 +279,14 @@ class Endpoint:
 
     def _receive_message(self, target: memoryview) -> int:
         count, ancillary, flags, _ = self._socket.recvmsg_into(
-            [target], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
+            [target], _ANCILLARY_BYTES, _CLOSE_ON_EXEC
         )
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers = array.array("i")
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
                 self._received.extend(numbers)
-        if flags & socket.MSG_CTRUNC or len(self._received) > DESCRIPTORS_MAX:
+        if flags & _TRUNCATED or len(self._received) > DESCRIPTORS_MAX:
             raise ProtocolError("more descriptors than a message may carry")
         return count
 

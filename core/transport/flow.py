@@ -41,30 +41,36 @@ def eager_length(send_lengths: Sequence[int]) -> int:
 
 def check_call(
     method: int, header: bytes, send: Sequence[memoryview], receive: Sequence[memoryview]
-) -> tuple[list[int], list[int]]:
+) -> tuple[Sequence[int], Sequence[int]]:
     """Lengths of the buffers of a call. Raises InvalidArgumentError for what no call may hold."""
     assert 0 <= method <= METHOD_MAX
     if len(header) > FRAME_HEADER_BYTES_MAX:
         raise InvalidArgumentError(
             f"call {method}: a header of {len(header)} bytes; the limit is {FRAME_HEADER_BYTES_MAX}"
         )
-    lengths: tuple[list[int], list[int]] = ([], [])
-    for views, found in ((send, lengths[0]), (receive, lengths[1])):
-        if not views:
-            continue
-        if len(views) > BATCH_BUFFERS_MAX:
-            raise InvalidArgumentError(
-                f"call {method}: {len(views)} buffers; the limit is {BATCH_BUFFERS_MAX}"
-            )
-        for view in views:
-            assert view.itemsize == 1
-            assert view.contiguous
-            found.append(view.nbytes)
-        if max(found) > FRAME_PAYLOAD_BYTES_MAX:
-            raise InvalidArgumentError(
-                f"call {method}: a buffer of {max(found)} bytes; the limit is "
-                f"{FRAME_PAYLOAD_BYTES_MAX}"
-            )
+    return (
+        _lengths(method, send) if send else _NONE,
+        _lengths(method, receive) if receive else _NONE,
+    )
+
+
+_NONE: Final[tuple[int, ...]] = ()
+
+
+def _lengths(method: int, views: Sequence[memoryview]) -> list[int]:
+    if len(views) > BATCH_BUFFERS_MAX:
+        raise InvalidArgumentError(
+            f"call {method}: {len(views)} buffers; the limit is {BATCH_BUFFERS_MAX}"
+        )
+    for view in views:
+        assert view.itemsize == 1
+        assert view.contiguous
+    lengths = [view.nbytes for view in views]
+    if max(lengths) > FRAME_PAYLOAD_BYTES_MAX:
+        raise InvalidArgumentError(
+            f"call {method}: a buffer of {max(lengths)} bytes; the limit is "
+            f"{FRAME_PAYLOAD_BYTES_MAX}"
+        )
     return lengths
 
 
@@ -77,17 +83,16 @@ class Window:
         self._calls = 0
         self._bytes = 0
 
-    def fits(self, request_bytes: int) -> bool:
-        """Whether one more call may begin."""
-        return (
-            self._calls < CALLS_IN_FLIGHT_MAX
-            and self._bytes + request_bytes <= REQUEST_BYTES_IN_FLIGHT_MAX
-        )
-
-    def take(self, request_bytes: int) -> None:
-        """A call begins."""
+    def take(self, request_bytes: int) -> bool:
+        """Begin one more call, if it fits."""
+        if (
+            self._calls >= CALLS_IN_FLIGHT_MAX
+            or self._bytes + request_bytes > REQUEST_BYTES_IN_FLIGHT_MAX
+        ):
+            return False
         self._calls += 1
         self._bytes += request_bytes
+        return True
 
     def give(self, request_bytes: int) -> None:
         """A call is answered."""

@@ -13,12 +13,12 @@ Addresses: ``inproc://name``, ``unix:///path``, ``tcp://host:port``, later ``rdm
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """The answer to one call."""
 
     header: bytes
@@ -74,8 +74,7 @@ class IncomingRequest(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a handler returns. Descriptors stay the server's; the transport duplicates them."""
 
     header: bytes

@@ -87,10 +87,8 @@ class StreamConnection(Endpoint):
             deadline = self._loop.time() + timeout_seconds
         eager_bytes = eager_length(send_lengths) if send else 0
         request_bytes = len(header) + eager_bytes
-        if self._waiting or not self._window.fits(request_bytes):
+        if self._waiting or not self._window.take(request_bytes):
             await self._admission(request_bytes, method, deadline)
-        else:
-            self._window.take(request_bytes)
         call = Call(
             self._loop.create_future(), method, send, receive, request_bytes, eager_bytes > 0
         )
@@ -134,10 +132,10 @@ class StreamConnection(Endpoint):
                 await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._release(request_bytes)
+                self._window.give(request_bytes)
             else:
                 waiter.cancel()
-                self._admit()
+            self._admit()
             if isinstance(error, TimeoutError):
                 raise DeadlineExceededError(
                     f"call {method}: too many calls in flight, no turn within the deadline"
@@ -147,18 +145,12 @@ class StreamConnection(Endpoint):
             self._window.give(request_bytes)
             self.raise_if_lost()
 
-    def _release(self, request_bytes: int) -> None:
-        self._window.give(request_bytes)
-        if self._waiting:
-            self._admit()
-
     def _admit(self) -> None:
         while self._waiting:
             request_bytes, waiter = self._waiting[0]
             if not waiter.done():
-                if not self._window.fits(request_bytes):
+                if not self._window.take(request_bytes):
                     return
-                self._window.take(request_bytes)
                 waiter.set_result(None)
             self._waiting.popleft()
 
@@ -208,7 +200,7 @@ class StreamConnection(Endpoint):
         if call is None:
             raise ProtocolError(f"a frame for call {frame.call_id}, which is not under way")
         if kind == REPLY:
-            self._answered(frame, call, self.take_descriptors(frame.number))
+            self._answered(frame, call, self.take_descriptors(frame.number) if frame.number else ())
         elif kind == ERROR:
             self._answered(frame, call, decode_error(frame.header))
         elif kind == DATA:
@@ -225,13 +217,15 @@ class StreamConnection(Endpoint):
     def _answered(self, frame: Frame, call: Call, outcome: tuple[int, ...] | CraqenError) -> None:
         answer = call.answer
         del self._calls[frame.call_id]
-        self._release(call.request_bytes)
+        self._window.give(call.request_bytes)
+        if self._waiting:
+            self._admit()
         if self.outbox.gone < call.asked:
-            if not isinstance(outcome, CraqenError):
+            if isinstance(outcome, tuple):
                 _close_all(outcome)
             self._fail(call, UnavailableError("the server answered what it was not asked"))
             raise ProtocolError(f"call {frame.call_id} was answered before it was sent")
-        if isinstance(outcome, CraqenError):
+        if not isinstance(outcome, tuple):
             self._fail(call, outcome)
         elif answer.done():
             _close_all(outcome)

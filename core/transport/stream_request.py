@@ -60,8 +60,9 @@ class StreamRequest:
         self.dropped = False
         """Whether a pull was given up: some of its bytes may still come."""
         self._eager = eager
-        self._asked: set[int] = set()
-        self._pulls: dict[int, Pull] = {}
+        self._asked = 0
+        """Bit i: buffer i has been pulled."""
+        self._pulls: dict[int, Pull] | None = None
         self._gone: str | None = None
 
     @property
@@ -76,8 +77,8 @@ class StreamRequest:
         """Fill *into* with offered buffer *number* (see the port)."""
         length = self.send_lengths[number]
         assert into.nbytes == length
-        assert number not in self._asked, "each buffer may be pulled once"
-        self._asked.add(number)
+        assert not self._asked >> number & 1, "each buffer may be pulled once"
+        self._asked |= 1 << number
         if length == 0:
             return
         if self._eager is not None:
@@ -85,7 +86,10 @@ class StreamRequest:
             into[:] = self._eager[start : start + length]
             return
         self._raise_if_gone()
-        pull = self._pulls[number] = Pull(into, asyncio.get_running_loop().create_future())
+        if self._pulls is None:
+            self._pulls = {}
+        pulls = self._pulls
+        pull = pulls[number] = Pull(into, asyncio.get_running_loop().create_future())
         self._peer.outbox.add(frame(PULL, self.call_id, number=number))
         self._peer.send_soon(now=False)
         try:
@@ -95,7 +99,7 @@ class StreamRequest:
             self._peer.forget(pull)
             raise
         finally:
-            del self._pulls[number]
+            del pulls[number]
 
     async def push(self, number: int, source: memoryview) -> None:
         """Put *source* into wanted buffer *number* (see the port)."""
@@ -152,9 +156,9 @@ class StreamRequest:
 
     def destination(self, frame: Frame) -> memoryview | None:
         """Where the payload of a DATA frame goes; None to drop it. Raises ProtocolError."""
-        pull = self._pulls.get(frame.number)
+        pull = self._pulls.get(frame.number) if self._pulls else None
         if pull is None:
-            if self.dropped and frame.number in self._asked:
+            if self.dropped and self._asked >> frame.number & 1:
                 return None
             raise ProtocolError(f"buffer {frame.number} was sent without having been pulled")
         stop = frame.offset + frame.payload_length
@@ -168,7 +172,7 @@ class StreamRequest:
 
     def arrived(self, frame: Frame) -> None:
         """The payload of a DATA frame is complete."""
-        pull = self._pulls.get(frame.number)
+        pull = self._pulls.get(frame.number) if self._pulls else None
         if pull is None:
             return
         pull.received += frame.payload_length
@@ -178,7 +182,7 @@ class StreamRequest:
     def end(self, why: str) -> None:
         """The caller is gone, or has given up: nothing more will come, or is wanted."""
         self._gone = why
-        for pull in self._pulls.values():
+        for pull in (self._pulls or {}).values():
             if not pull.arrival.done():
                 pull.arrival.set_exception(UnavailableError(why))
 

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..errors import CraqenError, ProtocolError, UnavailableError
@@ -16,7 +16,7 @@ from ..wire.codec import encode_error
 from ..wire.framing import CANCEL, DATA, ERROR, REPLY, REQUEST, Frame, frame
 from .endpoint import DESCRIPTORS_MAX, SMALL_BYTES_MAX, Endpoint
 from .flow import CLOSE_TIMEOUT_SECONDS, Window, eager_length
-from .port import Answer, Handler, PeerGone
+from .port import Handler, PeerGone
 from .stream_request import StreamRequest
 
 BACKLOG: Final = 256
@@ -73,14 +73,13 @@ class StreamPeer(Endpoint):
     def _begin(self, frame: Frame) -> memoryview | None:
         if frame.call_id != self._last_call_id + 1:
             raise ProtocolError(f"call {frame.call_id} after call {self._last_call_id}")
-        if frame.payload_length != eager_length(frame.send_lengths):
+        if frame.send_lengths and frame.payload_length != eager_length(frame.send_lengths):
             raise ProtocolError(
                 f"a request with {frame.payload_length} bytes of {sum(frame.send_lengths)} offered"
             )
         request_bytes = len(frame.header) + frame.payload_length
-        if not self._window.fits(request_bytes):
+        if not self._window.take(request_bytes):
             raise ProtocolError("more calls in flight than the limit")
-        self._window.take(request_bytes)
         self._last_call_id = frame.call_id
         if frame.payload_length:
             self._arriving = memoryview(bytearray(frame.payload_length))
@@ -106,8 +105,9 @@ class StreamPeer(Endpoint):
         try:
             answer = await self._server.handler(request)
             header = answer.header
-            _check_answer(answer, self.shares_files)
-            descriptors = tuple([os.dup(number) for number in answer.descriptors])
+            assert len(header) <= FRAME_HEADER_BYTES_MAX, "an answer's header is too long"
+            if answer.descriptors:
+                descriptors = self._duplicate(answer.descriptors)
             kind = REPLY
         except CraqenError as error:
             header = encode_error(error)
@@ -135,6 +135,19 @@ class StreamPeer(Endpoint):
         else:
             self.outbox.add(data)
         self.send_soon(now=not self.requests)
+
+    def _duplicate(self, descriptors: Sequence[int]) -> tuple[int, ...]:
+        """An answer's descriptors stay their owner's; they may have to wait for their turn."""
+        assert self.shares_files, "this connection cannot pass descriptors"
+        assert len(descriptors) <= DESCRIPTORS_MAX
+        found: list[int] = []
+        try:
+            found.extend(os.dup(number) for number in descriptors)
+        except BaseException:
+            for number in found:
+                os.close(number)
+            raise
+        return tuple(found)
 
     def _end(self, request: StreamRequest) -> None:
         del self.requests[request.call_id]
@@ -241,9 +254,3 @@ class StreamServer:
             for request in peer.requests.values()
             if request.task is not None
         ]
-
-
-def _check_answer(answer: Answer, shares_files: bool) -> None:
-    assert len(answer.header) <= FRAME_HEADER_BYTES_MAX, "an answer's header is too long"
-    assert len(answer.descriptors) <= DESCRIPTORS_MAX
-    assert shares_files or not answer.descriptors, "this connection cannot pass descriptors"

@@ -12,7 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from ..checksum import crc32c
 from ..errors import ProtocolError
@@ -25,11 +27,16 @@ VERSION: Final = 1
 RECEIVE_BUFFER_BYTES: Final = 64 * 1024
 """What a reader takes in at a time; it grows only while a frame with a longer header arrives."""
 
-# crc, magic, version, kind, call id, number, lengths sent, lengths wanted, header, payload, offset
-_HEAD: Final = struct.Struct(">IHBBQHHHIII")
-_REST: Final = struct.Struct(">HBBQHHHIII")
+# CRC; magic, version and kind; call id; number; lengths sent and wanted; header, payload, offset
+_HEAD: Final = struct.Struct(">IIQHHHIII")
+_REST: Final = struct.Struct(">IQHHHIII")
 _CRC: Final = struct.Struct(">I")
 HEAD_BYTES: Final = _HEAD.size
+_CRC_BYTES: Final = _CRC.size
+_UNPACK_HEAD: Final = _HEAD.unpack_from
+
+_MARK: Final = MAGIC << 16 | VERSION << 8
+_KIND_MASK: Final = 0xFF
 
 assert FRAME_PAYLOAD_BYTES_MAX < 1 << 32
 
@@ -59,10 +66,11 @@ PULL: Final = int(FrameKind.PULL)
 DATA: Final = int(FrameKind.DATA)
 CANCEL: Final = int(FrameKind.CANCEL)
 
+_BARE: Final = frozenset({REQUEST, REPLY, ERROR, PULL, CANCEL})
 _WITH_PAYLOAD: Final = frozenset({REQUEST, DATA})
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """Everything of a frame but its payload, which follows on the stream."""
 
     kind: int
@@ -86,7 +94,7 @@ def frame(
 ) -> bytes:
     """A frame up to its payload."""
     rest = (
-        _REST.pack(MAGIC, VERSION, kind, call_id, number, 0, 0, len(header), payload_length, offset)
+        _REST.pack(_MARK | kind, call_id, number, 0, 0, len(header), payload_length, offset)
         + header
     )
     return _CRC.pack(crc32c(rest)) + rest
@@ -103,7 +111,7 @@ def request_frame(
     """A REQUEST frame up to its payload."""
     sent, wanted = len(send_lengths), len(receive_lengths)
     rest = _REST.pack(
-        MAGIC, VERSION, REQUEST, call_id, method, sent, wanted, len(header), payload_length, 0
+        _MARK | REQUEST, call_id, method, sent, wanted, len(header), payload_length, 0
     )
     if sent or wanted:
         rest += struct.pack(f">{sent + wanted}I", *send_lengths, *receive_lengths)
@@ -167,14 +175,16 @@ class FrameReader:
         Raises ProtocolError for anything that is no frame; the stream is of no use after that.
         """
         start = self._start
-        available = self._end - start
-        if available < HEAD_BYTES:
+        end = self._end
+        body = start + HEAD_BYTES
+        if end < body:
             return None
-        (crc, magic, version, kind, call_id, number, sent, wanted, header_length, payload, offset
-         ) = _HEAD.unpack_from(self._store, start)  # fmt: skip
+        crc, mark, call_id, number, sent, wanted, header_length, payload, offset = _UNPACK_HEAD(
+            self._store, start
+        )
+        kind = mark & _KIND_MASK
         if (
-            magic != MAGIC
-            or version != VERSION
+            mark ^ kind != _MARK
             or header_length > FRAME_HEADER_BYTES_MAX
             or payload > FRAME_PAYLOAD_BYTES_MAX
             or offset > FRAME_PAYLOAD_BYTES_MAX
@@ -182,16 +192,19 @@ class FrameReader:
             or wanted > BATCH_BUFFERS_MAX
         ):
             raise _refusal(self._store[start : start + HEAD_BYTES])
-        body = start + HEAD_BYTES + 4 * (sent + wanted)
-        stop = body + header_length
-        if stop - start > available:
-            return None
-        if crc32c(self._view[start + _CRC.size : stop]) != crc:
-            raise ProtocolError(f"a frame of call {call_id} whose head or header is damaged")
         lengths: tuple[int, ...] = ()
-        if sent or wanted:
-            lengths = struct.unpack_from(f">{sent + wanted}I", self._store, start + HEAD_BYTES)
-        if kind != REPLY or payload or lengths:
+        listed = sent + wanted
+        if listed:
+            body += 4 * listed
+        stop = body + header_length
+        if end < stop:
+            return None
+        view = self._view
+        if crc32c(view[start + _CRC_BYTES : stop]) != crc:
+            raise ProtocolError(f"a frame of call {call_id} whose head or header is damaged")
+        if listed:
+            lengths = struct.unpack_from(f">{listed}I", self._store, start + HEAD_BYTES)
+        if payload or listed or kind not in _BARE:
             _check(kind, lengths, payload)
         self._start = stop
         return Frame(
@@ -200,7 +213,7 @@ class FrameReader:
             number,
             lengths[:sent],
             lengths[sent:],
-            bytes(self._view[body:stop]) if header_length else b"",
+            bytes(view[body:stop]),
             payload,
             offset,
         )
@@ -233,7 +246,8 @@ def _check(kind: int, lengths: tuple[int, ...], payload: int) -> None:
 
 def _refusal(head: bytearray) -> ProtocolError:
     """Say what is wrong with a head that was refused."""
-    _, magic, version, _, _, _, sent, wanted, header_length, payload, offset = _HEAD.unpack(head)
+    _, mark, _, _, sent, wanted, header_length, payload, offset = _HEAD.unpack(head)
+    magic, version = mark >> 16, mark >> 8 & 0xFF
     if magic != MAGIC:
         return ProtocolError(f"not a Craqen frame: it starts with {head[:6].hex()}")
     if version != VERSION:
