@@ -1,0 +1,39 @@
+"""What each S3 operation does, by resource. An operation that is not in HANDLERS answers 501."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ..exchange import Exchange
+from ..reply import Reply, Sent
+from . import buckets, copies, deletes, listing, multipart, reads, tags, writes
+
+Handler = Callable[[Exchange], Awaitable[Reply | Sent]]
+
+HANDLERS: dict[str, Handler] = {
+    "ListBuckets": buckets.list_buckets,
+    "CreateBucket": buckets.create_bucket,
+    "HeadBucket": buckets.head_bucket,
+    "DeleteBucket": buckets.delete_bucket,
+    "GetBucketLocation": buckets.get_location,
+    "GetBucketVersioning": buckets.get_versioning,
+    "ListObjects": listing.list_v1,
+    "ListObjectsV2": listing.list_v2,
+    "ListObjectVersions": listing.list_versions,
+    "PutObject": writes.put_object,
+    "GetObject": reads.get_object,
+    "HeadObject": reads.head_object,
+    "CopyObject": copies.copy_object,
+    "DeleteObject": deletes.delete_object,
+    "DeleteObjects": deletes.delete_objects,
+    "GetObjectTagging": tags.get_tags,
+    "PutObjectTagging": tags.put_tags,
+    "DeleteObjectTagging": tags.delete_tags,
+    "CreateMultipartUpload": multipart.create,
+    "UploadPart": multipart.upload_part,
+    "UploadPartCopy": copies.copy_part,
+    "ListParts": multipart.list_parts,
+    "ListMultipartUploads": multipart.list_uploads,
+    "CompleteMultipartUpload": multipart.complete,
+    "AbortMultipartUpload": multipart.abort,
+}

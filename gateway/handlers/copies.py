@@ -1,0 +1,199 @@
+"""CopyObject and UploadPartCopy: by reference, no byte moves where extents can be shared."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from ...core.limits import MIB, PART_BYTES_MAX, PUT_BYTES_MAX
+from ...core.meta.records import ObjectAttributes, ObjectView, Part, Upload
+from .. import documents
+from ..attributes import attributes_of, header_tags, storage_class_of
+from ..body.checksums import ALGORITHMS, encode, find_algorithm
+from ..conditions import check_copy_source, write_conditions
+from ..copy_source import CopySource, parse_copy_source
+from ..errors import S3Error, invalid_argument
+from ..exchange import Exchange, content_size
+from ..ranges import ByteRange, parse_copy_range
+from ..reply import Reply, xml_reply
+from .multipart import part_number_of
+
+READ_BYTES = 4 * MIB
+
+
+async def _source(exchange: Exchange) -> tuple[CopySource, ObjectView]:
+    """The object to copy, its conditions checked."""
+    source = parse_copy_source(exchange.headers["x-amz-copy-source"])
+    if source.version_id not in ("", "null"):
+        raise S3Error("NoSuchVersion", fields={"VersionId": source.version_id})
+    view = await exchange.services.meta.get_object(source.bucket, source.key)
+    check_copy_source(exchange.headers, view.inode.effective_etag(), view.inode.mtime_ns)
+    return source, view
+
+
+def _directive(exchange: Exchange, name: str) -> bool:
+    """Whether a directive says REPLACE. Raises S3Error InvalidArgument."""
+    value = exchange.headers.get(name, "COPY").upper()
+    if value not in ("COPY", "REPLACE"):
+        raise invalid_argument(f"Unknown {name}.", name=name, value=value)
+    return value == "REPLACE"
+
+
+async def copy_object(exchange: Exchange) -> Reply:
+    """CopyObject."""
+    headers, services = exchange.headers, exchange.services
+    if "range" in headers:
+        raise S3Error("NotImplemented", "CopyObject has no Range")
+    replace_metadata = _directive(exchange, "x-amz-metadata-directive")
+    replace_tags = _directive(exchange, "x-amz-tagging-directive")
+    source, view = await _source(exchange)
+    inode = view.inode
+    if content_size(inode) > PUT_BYTES_MAX:
+        raise S3Error(
+            "InvalidRequest",
+            "The specified copy source is larger than the maximum allowable size for a copy "
+            f"source: {PUT_BYTES_MAX}",
+        )
+    same = (source.bucket, source.key) == (exchange.bucket, exchange.key)
+    changes = replace_metadata or replace_tags or "x-amz-storage-class" in headers
+    if same and not changes:
+        raise S3Error(
+            "InvalidRequest",
+            "This copy request is illegal because it is trying to copy an object to itself "
+            "without changing the object's metadata, storage class, website redirect location "
+            "or encryption attributes.",
+        )
+    old = inode.object or ObjectAttributes()
+    given = attributes_of(headers)
+    attributes = msgspec.structs.replace(
+        given if replace_metadata else old,
+        etag="",
+        checksums={},
+        tags=header_tags(headers) if replace_tags else old.tags,
+        storage_class=storage_class_of(headers),
+    )
+    label = headers.get("x-amz-checksum-algorithm")
+    if label is not None:
+        attributes = await _with_checksum(exchange, view, attributes, label)
+    put = await services.meta.copy_object(
+        source.bucket,
+        source.key,
+        exchange.bucket,
+        exchange.key,
+        services.owner,
+        attributes=attributes,
+        source_generation=(inode.inode_id, inode.generation),
+        conditions=write_conditions(headers),
+    )
+    made = put.inode.object or ObjectAttributes()
+    return xml_reply(
+        documents.copy_object(
+            put.inode.effective_etag(), put.inode.mtime_ns, made.checksums, made.checksum_type
+        )
+    )
+
+
+async def _with_checksum(
+    exchange: Exchange, view: ObjectView, attributes: ObjectAttributes, label: str
+) -> ObjectAttributes:
+    """*attributes* with a full-object checksum of the algorithm asked for, and the MD5 of the
+    content."""
+    algorithm = find_algorithm(label)
+    present = view.inode.object
+    if (
+        present is not None
+        and present.etag_generation == view.inode.generation
+        and present.checksum_type == "FULL_OBJECT"
+        and algorithm.name in present.checksums
+    ):
+        return attributes
+    md5, value = await _digest(
+        exchange, view, ByteRange(0, content_size(view.inode)), algorithm.name
+    )
+    etag = view.inode.effective_etag()
+    return msgspec.structs.replace(
+        attributes,
+        etag=etag if etag == md5 or "-" in etag else md5,
+        checksums={algorithm.name: value},
+        checksum_type="FULL_OBJECT",
+    )
+
+
+async def _digest(
+    exchange: Exchange, view: ObjectView, span: ByteRange, algorithm_name: str
+) -> tuple[str, str]:
+    """Hex MD5 and base64 checksum of a range of an object; reads it."""
+    services = exchange.services
+    md5 = hashlib.md5(usedforsecurity=False)
+    hasher = ALGORITHMS[algorithm_name].new() if algorithm_name else None
+    inode = view.inode
+    if view.inline_data is not None or inode.size == 0:
+        data = (view.inline_data or b"").ljust(inode.size, b"\0")
+        piece = data[span.start : span.start + span.length]
+        md5.update(piece)
+        if hasher is not None:
+            hasher.update(piece)
+    else:
+        extents = await services.meta.extents(inode, span.start, span.length)
+        buffer = memoryview(bytearray(min(READ_BYTES, span.length)))
+        position, end = span.start, span.start + span.length
+        while position < end:
+            view_piece = buffer[: min(len(buffer), end - position)]
+            await services.data.read(extents, position, view_piece, generation=inode.generation)
+            md5.update(view_piece)
+            if hasher is not None:
+                hasher.update(view_piece)
+            position += len(view_piece)
+    return md5.hexdigest(), "" if hasher is None else encode(hasher.digest())
+
+
+async def copy_part(exchange: Exchange) -> Reply:
+    """UploadPartCopy: the part refers to the source's extents; its digests are computed by reading
+    them."""
+    number = part_number_of(exchange)
+    meta = exchange.services.meta
+    upload = await meta.get_upload(
+        exchange.bucket, exchange.key, exchange.query.get("uploadId", "")
+    )
+    _, view = await _source(exchange)
+    size = content_size(view.inode)
+    text = exchange.headers.get("x-amz-copy-source-range")
+    span = ByteRange(0, size) if text is None else parse_copy_range(text, size)
+    if span.length > PART_BYTES_MAX:
+        raise S3Error("EntityTooLarge")
+    algorithm = upload.checksum_algorithm or "crc64nvme"
+    md5, value = await _digest(exchange, view, span, algorithm)
+    checksums = {algorithm: value}
+    if view.inline_data is not None or view.inode.size == 0:
+        part = await _inline_part(exchange, view, span, number, md5, checksums, upload)
+    else:
+        part = await meta.copy_part(upload, number, view, span.start, span.length, md5, checksums)
+    return xml_reply(documents.copy_part(part.etag, part.modified_ns, part.checksums))
+
+
+async def _inline_part(
+    exchange: Exchange,
+    view: ObjectView,
+    span: ByteRange,
+    number: int,
+    md5: str,
+    checksums: dict[str, str],
+    upload: Upload,
+) -> Part:
+    """A part of a small object: its bytes go into a segment of their own."""
+    services = exchange.services
+    data = (view.inline_data or b"").ljust(view.inode.size, b"\0")
+    piece = data[span.start : span.start + span.length]
+    await services.meta.ensure_ids(1)
+    segment_id = services.meta.new_segment_id()
+    layout = services.meta.layout_of(segment_id, in_place=False)
+    writer = services.data.new_segment(segment_id, layout, length_bytes=len(piece))
+    try:
+        await writer.write(memoryview(piece))
+        extents = await writer.finish()
+        part = Part(number, len(piece), md5, services.clock.wall_ns(), checksums, extents)
+        return await services.meta.put_part(upload, part)
+    except BaseException:
+        await writer.abort()
+        raise

@@ -1,0 +1,119 @@
+"""ListObjects, ListObjectsV2, ListObjectVersions."""
+
+from __future__ import annotations
+
+from ...core.meta.records import Listing
+from .. import listings
+from ..errors import invalid_argument
+from ..exchange import Exchange
+from ..listings import ListQuery, decode_token, encode_token
+from ..reply import Reply, xml_reply
+
+KEYS_MAX = 1000
+
+
+def key_bytes(text: str) -> bytes:
+    """A key given in the query."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def page_limit(text: str | None, name: str, most: int = KEYS_MAX) -> int:
+    """``max-keys`` and its like. Raises S3Error InvalidArgument."""
+    if text is None or text == "":
+        return most
+    if not text.isdigit() or int(text) > 2**31 - 1:
+        raise invalid_argument(
+            f"Argument {name} must be an integer between 0 and 2147483647", name=name, value=text
+        )
+    return min(int(text), most)
+
+
+def list_query(exchange: Exchange) -> ListQuery:
+    """What all listings have in common. Raises S3Error InvalidArgument."""
+    query = exchange.query
+    encoding = query.get("encoding-type", "")
+    if encoding not in ("", "url"):
+        raise invalid_argument(
+            "Invalid Encoding Method specified in Request", name="encoding-type", value=encoding
+        )
+    return ListQuery(
+        exchange.bucket,
+        key_bytes(query.get("prefix", "")),
+        key_bytes(query.get("delimiter", "")),
+        page_limit(query.get("max-keys"), "max-keys"),
+        encoding == "url",
+    )
+
+
+async def _page(exchange: Exchange, query: ListQuery, after: bytes) -> Listing:
+    return await exchange.services.meta.list_objects(
+        query.bucket,
+        prefix=query.prefix,
+        delimiter=query.delimiter,
+        after=after,
+        limit=query.limit,
+    )
+
+
+async def list_v1(exchange: Exchange) -> Reply:
+    """ListObjects."""
+    query = list_query(exchange)
+    marker = key_bytes(exchange.query.get("marker", ""))
+    page = await _page(exchange, query, marker)
+    return xml_reply(
+        listings.list_objects_v1(
+            query,
+            page.entries,
+            marker=marker,
+            next_marker=page.next_after,
+            owner=exchange.services.person,
+        )
+    )
+
+
+async def list_v2(exchange: Exchange) -> Reply:
+    """ListObjectsV2."""
+    query = list_query(exchange)
+    token = exchange.query.get("continuation-token")
+    start_after = key_bytes(exchange.query.get("start-after", ""))
+    if token == "":
+        raise invalid_argument(
+            "The continuation token provided is incorrect", name="continuation-token", value=""
+        )
+    after = start_after if token is None else decode_token(token)
+    page = await _page(exchange, query, after)
+    fetch_owner = exchange.query.get("fetch-owner", "").lower() == "true"
+    return xml_reply(
+        listings.list_objects_v2(
+            query,
+            page.entries,
+            start_after=start_after,
+            continuation_token=token,
+            next_token=None if page.next_after is None else encode_token(page.next_after),
+            owner=exchange.services.person if fetch_owner else None,
+        )
+    )
+
+
+async def list_versions(exchange: Exchange) -> Reply:
+    """ListObjectVersions of a bucket without versions."""
+    query = list_query(exchange)
+    marker = key_bytes(exchange.query.get("key-marker", ""))
+    version_marker = exchange.query.get("version-id-marker", "")
+    if version_marker and not marker:
+        raise invalid_argument(
+            "A version-id marker cannot be specified without a key marker.",
+            name="version-id-marker",
+            value=version_marker,
+        )
+    page = await _page(exchange, query, marker)
+    return xml_reply(
+        listings.list_object_versions(
+            query,
+            page.entries,
+            key_marker=marker,
+            version_id_marker=version_marker,
+            next_key_marker=page.next_after,
+            owner=exchange.services.person,
+        )
+    )

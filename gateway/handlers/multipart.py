@@ -1,0 +1,274 @@
+"""Multipart uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...core.errors import UploadNotFoundError
+from ...core.limits import PART_BYTES_MAX, PARTS_MAX
+from ...core.meta.records import (
+    CompletedPart,
+    Inode,
+    ObjectAttributes,
+    Part,
+    PutResult,
+    Upload,
+)
+from .. import documents
+from ..attributes import attributes_of
+from ..body.checksums import (
+    ALGORITHMS,
+    COMPOSITE,
+    combine_full_object,
+    composite,
+    multipart_checksum,
+)
+from ..body.digest import multipart_etag, quote_etag
+from ..conditions import write_conditions
+from ..errors import S3Error, invalid_argument
+from ..exchange import Exchange
+from ..receive import read_document, receive_content
+from ..reply import Reply, xml_reply
+from ..request_documents import parse_complete_multipart_upload
+from .listing import key_bytes, list_query, page_limit
+
+PARTS_PER_READ = 1000
+
+
+def part_number_of(exchange: Exchange) -> int:
+    """The part number asked for. Raises S3Error InvalidArgument."""
+    text = exchange.query.get("partNumber", "")
+    if not text.isdigit() or not 1 <= int(text) <= PARTS_MAX:
+        raise invalid_argument(
+            f"Part number must be an integer between 1 and {PARTS_MAX}, inclusive",
+            name="partNumber",
+            value=text,
+        )
+    return int(text)
+
+
+async def _upload_of(exchange: Exchange) -> Upload:
+    return await exchange.services.meta.get_upload(
+        exchange.bucket, exchange.key, exchange.query.get("uploadId", "")
+    )
+
+
+async def create(exchange: Exchange) -> Reply:
+    """CreateMultipartUpload."""
+    services = exchange.services
+    algorithm, kind = multipart_checksum(exchange.headers)
+    upload = await services.meta.create_upload(
+        exchange.bucket,
+        exchange.key,
+        attributes_of(exchange.headers),
+        services.owner,
+        checksum_algorithm=algorithm,
+        checksum_type=kind,
+    )
+    reply = xml_reply(
+        documents.initiate_multipart_upload(exchange.bucket, exchange.key, upload.upload_id)
+    )
+    if algorithm:
+        reply.headers = {
+            **reply.headers,
+            "x-amz-checksum-algorithm": ALGORITHMS[algorithm].label,
+            "x-amz-checksum-type": kind,
+        }
+    return reply
+
+
+async def upload_part(exchange: Exchange) -> Reply:
+    """UploadPart."""
+    number = part_number_of(exchange)
+    services = exchange.services
+    upload = await _upload_of(exchange)
+    length = exchange.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > PART_BYTES_MAX + (1 << 20):
+        raise S3Error("EntityTooLarge")
+    default = upload.checksum_algorithm or "crc64nvme"
+    content, result = await receive_content(exchange, inline=False, default_algorithm=default)
+    if upload.checksum_algorithm and upload.checksum_algorithm not in result.checksums:
+        given = next(iter(result.checksums), "none")
+        raise S3Error(
+            "InvalidRequest",
+            f"Checksum Type mismatch occurred, expected checksum Type: "
+            f"{upload.checksum_algorithm}, actual checksum Type: {given}",
+        )
+    part = Part(
+        number,
+        result.length_bytes,
+        result.md5,
+        services.clock.wall_ns(),
+        result.checksums,
+        content.extents,
+    )
+    await services.meta.put_part(upload, part)
+    headers = {"ETag": quote_etag(result.md5)}
+    headers |= {f"x-amz-checksum-{name}": value for name, value in result.checksums.items()}
+    return Reply(200, headers)
+
+
+async def list_parts(exchange: Exchange) -> Reply:
+    """ListParts."""
+    upload = await _upload_of(exchange)
+    limit = page_limit(exchange.query.get("max-parts"), "max-parts")
+    marker = page_limit(
+        exchange.query.get("part-number-marker") or "0", "part-number-marker", 2**31 - 1
+    )
+    parts: list[Part] = []
+    more = False
+    if limit:
+        parts, more = await exchange.services.meta.list_parts(upload, after=marker, limit=limit)
+    return xml_reply(
+        documents.list_parts(
+            upload,
+            parts,
+            marker=marker,
+            limit=limit,
+            truncated=more,
+            owner=exchange.services.person,
+        )
+    )
+
+
+async def list_uploads(exchange: Exchange) -> Reply:
+    """ListMultipartUploads. A delimiter groups what was read of this page."""
+    query = list_query(exchange)
+    query = query._replace(limit=page_limit(exchange.query.get("max-uploads"), "max-uploads"))
+    key_marker = key_bytes(exchange.query.get("key-marker", ""))
+    id_marker = exchange.query.get("upload-id-marker", "") if key_marker else ""
+    uploads: list[Upload] = []
+    more = False
+    await exchange.services.meta.get_bucket(exchange.bucket)
+    if query.limit:
+        uploads, more = await exchange.services.meta.list_uploads(
+            exchange.bucket,
+            prefix=query.prefix,
+            after_key=key_marker,
+            after_upload_id=id_marker,
+            limit=query.limit,
+        )
+    last = uploads[-1] if more else None
+    shown: list[Upload] = []
+    prefixes: list[bytes] = []
+    for upload in uploads:
+        at = upload.key.find(query.delimiter, len(query.prefix)) if query.delimiter else -1
+        if at < 0:
+            shown.append(upload)
+            continue
+        common = upload.key[: at + len(query.delimiter)]
+        if common not in prefixes[-1:]:
+            prefixes.append(common)
+    return xml_reply(
+        documents.list_multipart_uploads(
+            query,
+            shown,
+            prefixes,
+            key_marker=key_marker,
+            upload_id_marker=id_marker,
+            next_markers=None if last is None else (last.key, last.upload_id),
+            owner=exchange.services.person,
+        )
+    )
+
+
+async def abort(exchange: Exchange) -> Reply:
+    """AbortMultipartUpload."""
+    await exchange.services.meta.abort_upload(
+        exchange.bucket, exchange.key, exchange.query.get("uploadId", "")
+    )
+    return Reply(204)
+
+
+async def complete(exchange: Exchange) -> Reply:
+    """CompleteMultipartUpload; repeated after success it answers the same."""
+    meta = exchange.services.meta
+    named = parse_complete_multipart_upload(await read_document(exchange))
+    upload_id = exchange.query.get("uploadId", "")
+    try:
+        upload = await meta.get_upload(exchange.bucket, exchange.key, upload_id)
+    except UploadNotFoundError:
+        done = await meta.find_completed(exchange.bucket, exchange.key, upload_id)
+        return _completed(exchange, done.inode)
+    stored = await _stored_parts(exchange, upload)
+    _check_total(exchange, named, stored)
+    checksums = _object_checksum(exchange, upload, named, stored)
+    put: PutResult = await meta.complete_upload(
+        upload,
+        named,
+        etag=multipart_etag([part.etag for part in named]),
+        checksums=checksums,
+        conditions=write_conditions(exchange.headers),
+    )
+    return _completed(exchange, put.inode)
+
+
+def _completed(exchange: Exchange, inode: Inode) -> Reply:
+    attributes = inode.object or ObjectAttributes()
+    host = exchange.headers.get("host", "")
+    key = exchange.key.decode("utf-8", "surrogateescape")
+    return xml_reply(
+        documents.complete_multipart_upload(
+            f"http://{host}/{exchange.bucket}/{key}",
+            exchange.bucket,
+            exchange.key,
+            inode.effective_etag(),
+            attributes.checksums,
+            attributes.checksum_type,
+        )
+    )
+
+
+async def _stored_parts(exchange: Exchange, upload: Upload) -> dict[int, Part]:
+    found: dict[int, Part] = {}
+    after, more = 0, True
+    while more:
+        parts, more = await exchange.services.meta.list_parts(
+            upload, after=after, limit=PARTS_PER_READ
+        )
+        found.update((part.number, part) for part in parts)
+        after = parts[-1].number if parts else after
+    return found
+
+
+def _check_total(
+    exchange: Exchange, named: Sequence[CompletedPart], stored: dict[int, Part]
+) -> None:
+    """x-amz-mp-object-size, if it was given."""
+    text = exchange.headers.get("x-amz-mp-object-size")
+    if text is None:
+        return
+    total = sum(stored[part.number].size for part in named if part.number in stored)
+    if not text.isdigit() or int(text) != total:
+        raise S3Error(
+            "InvalidRequest",
+            f"The provided 'x-amz-mp-object-size' header value {text} does not match what was "
+            f"computed: {total}",
+        )
+
+
+def _object_checksum(
+    exchange: Exchange,
+    upload: Upload,
+    named: Sequence[CompletedPart],
+    stored: dict[int, Part],
+) -> dict[str, str]:
+    """The checksum of the whole, from those of its parts; compared with what the client states."""
+    name = upload.checksum_algorithm
+    parts = [stored[part.number] for part in named if part.number in stored]
+    if not name or len(parts) != len(named) or any(name not in part.checksums for part in parts):
+        return {}
+    algorithm = ALGORITHMS[name]
+    if upload.checksum_type == COMPOSITE:
+        value = composite(algorithm, [part.checksums[name] for part in parts])
+    else:
+        value = combine_full_object(
+            algorithm, [(part.checksums[name], part.size) for part in parts]
+        )
+    stated = exchange.headers.get(algorithm.header)
+    if stated is not None and stated not in (value, value.split("-")[0]):
+        raise S3Error(
+            "BadDigest",
+            f"The {algorithm.label} you specified did not match the calculated checksum.",
+        )
+    return {name: value}

@@ -1,0 +1,81 @@
+"""GetObject and HeadObject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...core.errors import StaleHandleError
+from ...core.meta.records import ObjectView
+from ..attributes import object_headers
+from ..conditions import is_not_modified, range_applies
+from ..exchange import Exchange, content_size
+from ..ranges import ByteRange, requested_range
+from ..reply import Reply, Sent
+from ..send import send_object
+
+REPLACED_RETRIES = 3  # an object replaced between two reads is simply read again
+
+
+async def get_object(exchange: Exchange) -> Reply | Sent:
+    """GetObject."""
+    for _ in range(REPLACED_RETRIES):
+        try:
+            return await _get_once(exchange)
+        except StaleHandleError:
+            continue
+    return await _get_once(exchange)
+
+
+async def _get_once(exchange: Exchange) -> Reply | Sent:
+    view = await exchange.services.meta.get_object(exchange.bucket, exchange.key)
+    reply, span = await _answer(exchange, view)
+    if reply.status == 304 or span.length == 0:
+        reply.length = 0 if span.length == 0 else reply.length
+        return reply
+    data = view.inline_data
+    if data is not None:
+        # A file grown by truncation is longer than its inline bytes: the rest reads as zeros.
+        piece = data[span.start : span.start + span.length]
+        reply.body = piece.ljust(span.length, b"\0")
+        return reply
+    return await send_object(exchange, reply, view.inode, span.start, span.length)
+
+
+async def head_object(exchange: Exchange) -> Reply:
+    """HeadObject: the same headers, no body."""
+    view = await exchange.services.meta.get_object(exchange.bucket, exchange.key, with_data=False)
+    reply, _ = await _answer(exchange, view)
+    return reply
+
+
+async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRange]:
+    """Status and headers, and the bytes to send. Raises S3Error for conditions and ranges."""
+    exchange.refuse_version()
+    inode, headers = view.inode, exchange.headers
+    etag = inode.effective_etag()
+    size = content_size(inode)
+    span = ByteRange(0, size)
+    if is_not_modified(headers, etag, inode.mtime_ns):
+        kept = object_headers(inode, {}, with_checksums=False)
+        names = ("ETag", "Last-Modified", "Cache-Control", "Expires")
+        return Reply(304, {name: kept[name] for name in names if name in kept}), span
+    wants = headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+    answer = object_headers(inode, exchange.query, with_checksums=wants)
+    status = 200
+    range_header, part_number = headers.get("range"), exchange.query.get("partNumber")
+    if range_header is not None or part_number is not None:
+        part_sizes: Sequence[int] = ()
+        if part_number is not None:
+            parts = await exchange.services.meta.object_parts(inode)
+            part_sizes = [part.size for part in parts]
+            if parts:
+                answer["x-amz-mp-parts-count"] = str(len(parts))
+        if range_header is not None and not range_applies(headers, etag, inode.mtime_ns):
+            range_header = None
+        found = requested_range(range_header, part_number, size, part_sizes)
+        if found is not None:
+            span, status = found, 206
+            answer["Content-Range"] = span.content_range(size)
+            for name in [name for name in answer if name.startswith("x-amz-checksum-")]:
+                del answer[name]  # they are of the whole object
+    return Reply(status, answer, length=span.length), span

@@ -1,0 +1,96 @@
+"""Answers: status line and headers as bytes, written at once with a small body, or ahead of a
+streamed one."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from aiohttp.web import BaseRequest
+
+from .times import http_date
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_LINE_BREAKS = re.compile(r"[\r\n]+")
+XML_TYPE = "application/xml"
+
+
+class ServerHead:
+    """The header lines that every answer has; the date is formatted once a second."""
+
+    def __init__(self, host_id: str) -> None:
+        self.host_id = host_id
+        self._second = 0
+        self._text = ""
+
+    def text(self) -> str:
+        """Server, Date and x-amz-id-2."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._text = (
+                f"Server: Craqen\r\nDate: {http_date(second)}\r\nx-amz-id-2: {self.host_id}\r\n"
+            )
+        return self._text
+
+
+class Reply:
+    """A complete answer with its body at hand. Stands in for aiohttp's response where that is
+    awaited."""
+
+    __slots__ = ("body", "headers", "keep_alive", "length", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        length: int | None = None,
+        keep_alive: bool = True,
+    ) -> None:
+        """*length*: the Content-Length to state, where the body is not sent (HEAD) or follows."""
+        self.status = status
+        self.headers = {} if headers is None else headers
+        self.body = body
+        self.length = len(body) if length is None else length
+        self.keep_alive = keep_alive
+
+    def head(self, server: ServerHead, request_id: str) -> bytes:
+        """Status line and headers. Header values were checked when they were stored or made
+        here."""
+        lines = [
+            f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Error')}\r\n{server.text()}"
+            f"x-amz-request-id: {request_id}\r\n"
+        ]
+        for name, value in self.headers.items():
+            if "\n" in value or "\r" in value:
+                value = _LINE_BREAKS.sub(" ", value)  # a value never ends its line
+            lines.append(f"{name}: {value}\r\n")
+        if self.status not in (204, 304):
+            lines.append(f"Content-Length: {self.length}\r\n")
+        lines.append("\r\n" if self.keep_alive else "Connection: close\r\n\r\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+class Sent:
+    """What the handler gives back to aiohttp once the answer is on its way."""
+
+    __slots__ = ("keep_alive", "status")
+
+    def __init__(self, status: int, keep_alive: bool) -> None:
+        self.status = status
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: BaseRequest) -> None:
+        """Everything was written already."""
+
+    async def write_eof(self) -> None:
+        """Everything was written already."""
+
+
+def xml_reply(document: bytes, status: int = 200) -> Reply:
+    """An answer that is an XML document."""
+    return Reply(status, {"Content-Type": XML_TYPE}, document)
