@@ -24,6 +24,7 @@ from ..core.meta.store import MetaStore
 QUEUE_MAX = 16_384  # notifications waiting; beyond, reading the feed waits
 POLL_SECONDS = 30.0  # the feed is looked at this often even if nothing wakes us
 RETRY_SECONDS = 1.0
+GATHER_SECONDS = 0.01  # changes that come together are read together: own ones wake us as well
 
 _log = logging.getLogger("craqen.mount")
 
@@ -156,4 +157,5 @@ class FeedFollower:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._meta.wait_feed(self._cursor)
         except TimeoutError:
-            pass
+            return
+        await asyncio.sleep(GATHER_SECONDS)

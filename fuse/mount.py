@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pyfuse3
-import pyfuse3.asyncio
 
 from ..core.client.files import FileClient
 from ..core.client.port import DataStore
@@ -21,6 +20,7 @@ from ..core.limits import MIB
 from ..core.meta.records import InodeType
 from ..core.meta.store import MetaStore
 from ..core.options import MountOptions
+from .event_loop import install
 from .invalidation import FeedFollower, Notifier
 from .kernel_mount import FILESYSTEM_NAME, prepare, unmount
 from .kernel_read_ahead import set_read_ahead
@@ -70,6 +70,7 @@ class Mount:
         self._clock = clock
         self._client = FileClient(meta, data, clock, dirty_bytes_max=options.dirty_mebibytes * MIB)
         self._notifier = Notifier(KernelNotifications())
+        self._forget_descriptor: Callable[[], None] = lambda: None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Mount, call *ready* once it serves, and serve until *stop* or until somebody unmounts.
@@ -119,7 +120,7 @@ class Mount:
             options.add("allow_other")
         if self._options.read_only:
             options.add("ro")
-        pyfuse3.asyncio.enable()
+        self._forget_descriptor = install()
         try:
             pyfuse3.init(operations, self._mount_point, options)
         except RuntimeError as error:
@@ -153,6 +154,7 @@ class Mount:
         await asyncio.wait([asyncio.create_task(self._notifier.stop()), *helpers])
         if not serving.done():
             await self._unmount(serving)
+        self._forget_descriptor()
         # Unmounting by path again would hit whatever is mounted there by now.
         pyfuse3.close(unmount=False)
 
