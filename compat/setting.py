@@ -99,7 +99,10 @@ class Setting:
 
 def program(name: str, package: str, *, path: str | None = None) -> str:
     """The path of an installed program. Raises Skipped naming the Debian package."""
-    found = path if path and os.access(path, os.X_OK) else None if path else shutil.which(name)
+    if path:
+        found = path if os.access(path, os.X_OK) else None
+    else:
+        found = shutil.which(name)
     if not found:
         raise Skipped(f"{name} is not installed (Debian package {package})")
     return found
@@ -152,8 +155,8 @@ def write_table(results: Sequence[Result]) -> None:
     lines = [
         "# Real clients",
         "",
-        "Written by `make compat`: each case ran against a freshly started store, over http and over",
-        "https, with the mount of the same store beside it.",
+        "Written by `make compat`: each case ran against a freshly started store, over http and",
+        "over https, with the mount of the same store beside it.",
         "",
         f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {sys.platform} "
         f"{platform.release().split('-')[0]}.",

@@ -36,8 +36,8 @@ class KvOptions:
     )
     durability: str = option(
         "flush",
-        "flush: acknowledged means on stable storage. interval: acknowledged at once, flushed every "
-        "flush_interval_milliseconds; a power cut may cost the store. For scratch data only.",
+        "flush: acknowledged means on stable storage. interval: acknowledged at once, flushed "
+        "every flush_interval_milliseconds; a power cut may cost the store. For scratch data only.",
         choices=("flush", "interval"),
     )
     flush_interval_milliseconds: int = option(
@@ -79,7 +79,7 @@ class MetaOptions:
     )
     client_lease_seconds: float = option(
         30.0,
-        "A process that does not renew for this long is dead: its sessions and unfinished writes go.",
+        "A process that does not renew for this long is dead: its unfinished writes go.",
         minimum=2.0,
         maximum=3600.0,
     )

@@ -114,16 +114,12 @@ class _Sender:
 
     async def send(self, head: bytes, pieces: list[Piece]) -> None:
         """Send *head* and *pieces*, in order; return when the kernel or the transport has them."""
-        if head:
-            small = sum(piece[-1] if not isinstance(piece, MemoryPiece) else 0 for piece in pieces)
-            if (
-                len(pieces) == 1
-                and isinstance(pieces[0], FilePiece)
-                and small <= PLAIN_SEND_BYTES_MAX
-            ):
-                piece = pieces[0]
-                self._transport.write(head + os.pread(piece.descriptor, piece.length, piece.offset))
+        first = pieces[0]
+        if head and len(pieces) == 1 and isinstance(first, FilePiece):
+            if first.length <= PLAIN_SEND_BYTES_MAX:
+                self._transport.write(head + os.pread(first.descriptor, first.length, first.offset))
                 return
+        if head:
             self._transport.write(head)
         for piece in pieces:
             if isinstance(piece, FilePiece):

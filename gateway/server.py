@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp.web import Server
 
@@ -91,7 +90,7 @@ def _services(config: Config, client: Client, credentials: FileCredentialStore) 
     )
 
 
-def _low_level_server(application: Application) -> Server[Any]:
+def _low_level_server(application: Application) -> Server:
     # auto_decompress: a body with "Content-Encoding: gzip" is an object that is stored as it came.
     return Server(
         application.handle,  # type: ignore[arg-type]

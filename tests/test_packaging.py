@@ -1,4 +1,5 @@
-"""The package list in pyproject.toml is written by hand: a forgotten folder would be missing from the wheel."""
+"""The package list in pyproject.toml is written by hand: a forgotten folder would be missing from
+the wheel."""
 
 from __future__ import annotations
 

@@ -250,8 +250,8 @@ class ChunkReader:
         received = into[: result.length_bytes]
         if crc32c(received) != result.crc32c:
             raise DataLossError(
-                f"chunk {span.chunk_id.segment_id:x}.{span.chunk_id.index}: damaged on its way from "
-                f"storage node {connection.node.node_id}"
+                f"chunk {span.chunk_id.segment_id:x}.{span.chunk_id.index}: damaged on its way "
+                f"from storage node {connection.node.node_id}"
             )
         if result.length_bytes < span.length:
             _require_sparse(span, span.chunk_offset + result.length_bytes)

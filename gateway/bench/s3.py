@@ -156,7 +156,8 @@ class Bench:
         self.report.add(
             "the same",
             f"{median(mine, lambda sample: 1 / sample.rate) * 1e3:.1f} ms each",
-            f"a gateway with no hashing {median(bare, lambda sample: 1 / sample.rate) * 1e3:.1f} ms",
+            f"a gateway with no hashing "
+            f"{median(bare, lambda sample: 1 / sample.rate) * 1e3:.1f} ms",
             ratio=median(bare, _rate) / median(mine, _rate),
             at_most=2.0,
         )

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import boto3
+
 import craqen
 from craqen.core.bench.store import LocalStore
 
@@ -28,7 +29,9 @@ def test_store_of_the_wheel() -> None:
         for size in (0, 100, 3_000_000):
             body = bytes(range(256)) * (size // 256 + 1)
             client.put_object(Bucket="wheel", Key=f"key/{size}", Body=body[:size])
-            assert client.get_object(Bucket="wheel", Key=f"key/{size}")["Body"].read() == body[:size]
+            assert (
+                client.get_object(Bucket="wheel", Key=f"key/{size}")["Body"].read() == body[:size]
+            )
         store.stop()
         store.start()
         listed = client.list_objects_v2(Bucket="wheel")["Contents"]
@@ -39,7 +42,9 @@ def test_no_module_of_a_bare_folder_name() -> None:
     places = Path(craqen.__file__).parent.parent
     for name in ("core", "gateway", "fuse", "tests", "compat"):
         assert not (places / name).exists()
-        program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is not None)"
+        program = (
+            f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is not None)"
+        )
         assert subprocess.run([sys.executable, "-I", "-c", program], check=False).returncode == 0
 
 

@@ -68,7 +68,7 @@ def test_refusals_name_file_option_value_and_expectation(
 def test_environment_refusals(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CRAQEN_GATEWAY_PROT"):
         _load(tmp_path, "", CRAQEN_GATEWAY_PROT="1")
-    with pytest.raises(ConfigError, match="CRAQEN_GATEWAY_PORT.*whole number"):
+    with pytest.raises(ConfigError, match=r"CRAQEN_GATEWAY_PORT.*whole number"):
         _load(tmp_path, "", CRAQEN_GATEWAY_PORT="x")
 
 
