@@ -4,8 +4,8 @@ by every chunk store."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from ..errors import DataLossError
@@ -25,19 +25,17 @@ from .store import (
 
 Outcome = tuple[ChunkRecord | None, TokenOutcome | None]
 
-_NO_BLOCKS: frozenset[Block] = frozenset()
 
-
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One change, worked out: carrying it out cannot fail."""
 
     chunk_id: ChunkId
     old: ChunkRecord | None
     new: ChunkRecord | None
     outcome: TokenOutcome | None
-    taken: frozenset[Block]
+    taken: tuple[Block, ...]
     """Reserved blocks that now belong to the chunk."""
-    freed: frozenset[Block]
+    freed: tuple[Block, ...]
     """Blocks that belong to no version of the chunk any more."""
     written_file_id: int | None
     """The block file whose bytes must be flushed before the record that refers to them."""
@@ -71,8 +69,7 @@ def plan_changes(
                     raise
                 old, repairs = None, True
         new, outcome = apply_change(old, change)
-        before, after = blocks_of(old), blocks_of(new)
-        taken, freed = after - before, before - after
+        taken, freed = _exchanged(blocks_of(old), blocks_of(new))
         for block in taken:
             assert block not in taken_so_far, f"{block} is given to two chunks"
             assert is_reserved(block), f"{block} is given to {chunk_id}, but is not reserved"
@@ -82,6 +79,20 @@ def plan_changes(
         file_id = change.content.block.file_id if isinstance(change, Stage | Install) else None
         steps.append(Step(chunk_id, old, new, outcome, taken, freed, file_id, repairs))
     return steps
+
+
+def _exchanged(
+    before: tuple[Block, ...], after: tuple[Block, ...]
+) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+    """(blocks new in *after*, blocks gone from *before*)."""
+    if not before or not after:
+        return after, before
+    if before == after:
+        return (), ()
+    return (
+        tuple(block for block in after if block not in before),
+        tuple(block for block in before if block not in after),
+    )
 
 
 def apply_change(record: ChunkRecord | None, change: IndexChange) -> Outcome:
@@ -131,13 +142,14 @@ def _commit(old: ChunkRecord | None, change: Commit) -> Outcome:
     return ChunkRecord(old.chunk_id, content, None), outcome
 
 
-def blocks_of(record: ChunkRecord | None) -> frozenset[Block]:
-    """The blocks that a record refers to (an append in place shares one between two versions)."""
+def blocks_of(record: ChunkRecord | None) -> tuple[Block, ...]:
+    """The blocks that a record refers to, each once (an append in place shares one between two
+    versions)."""
     if record is None:
-        return _NO_BLOCKS
+        return ()
     committed, pending = record.committed, record.pending
     if committed is None:
-        return _NO_BLOCKS if pending is None else frozenset((pending.block,))
-    if pending is None:
-        return frozenset((committed.block,))
-    return frozenset((committed.block, pending.block))
+        return () if pending is None else (pending.block,)
+    if pending is None or pending.block == committed.block:
+        return (committed.block,)
+    return (committed.block, pending.block)
