@@ -80,6 +80,7 @@ class LocalStore:
 
     def start(self) -> None:
         """Start it, and return once it serves. Raises UnavailableError."""
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
         receive, send = os.pipe()
         words = [sys.executable, "-m", "craqen.core.cli", "up", "--data", self.folder]
         words += ["--port", str(self.port), "--workers", str(self._workers)]
