@@ -25,6 +25,9 @@ READS_PER_WAKE: Final = 16  # then other connections get their turn
 SENDS_PER_WAKE: Final = 16
 DISCARD_BYTES: Final = 64 * 1024
 SMALL_BYTES_MAX: Final = 8 << 20  # replies wait while a peer has this much to read
+UNIX_SEND_BUFFER_BYTES: Final = 1 << 20
+"""Fewer wake-ups for bulk, a fifth less CPU than with the default of 208 KiB (the system may allow
+less). TCP finds its own size."""
 
 KEEPALIVE_IDLE_SECONDS: Final = 10  # a TCP peer that vanished without a word is noticed within
 KEEPALIVE_INTERVAL_SECONDS: Final = 5  # 10 + 4 * 5 seconds
@@ -48,7 +51,9 @@ class Endpoint:
         self._socket = sock
         self._descriptor = sock.fileno()
         self.shares_files = sock.family == socket.AF_UNIX
-        if not self.shares_files:
+        if self.shares_files:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_SEND_BUFFER_BYTES)
+        else:
             _prepare_tcp(sock)
         self._takes_descriptors = takes_descriptors and self.shares_files
         self._loop = asyncio.get_running_loop()

@@ -100,7 +100,11 @@ class TcpTransport:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    """The plain reason: asyncio's own texts tell the address instead, and resolvers have their own
+    numbers."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _unix_path(address: str) -> str:
