@@ -1,8 +1,8 @@
 """DRIVER: what pyfuse3 needs of its event loop, on asyncio, with little work for each request.
 
 pyfuse3 comes with such a layer, but registers and unregisters the kernel's descriptor for each
-request (six system calls). Here it stays registered while somebody waits for it, which under load is
-nearly always, and what is readable already is read without going through the loop.
+request (six system calls). Here it stays registered while somebody waits for it, which under load
+is nearly always, and what is readable already is read without going through the loop.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import pyfuse3
 
 READS_IN_A_ROW_MAX = 8  # then others on the loop get their turn
+IDLE_CALLS_MAX = 3  # calls for a descriptor that nobody waits for, before it is taken out
 
 
 class ClosedResourceError(Exception):
@@ -55,6 +56,7 @@ class Readable:
         self._waiter: asyncio.Future[None] | None = None
         self._registered = False
         self._in_a_row = 0
+        self._idle_calls = 0
 
     async def wait(self, descriptor: int) -> None:
         """Return once *descriptor* can be read. Raises ClosedResourceError."""
@@ -75,11 +77,16 @@ class Readable:
 
     def _is_readable(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is None:
-            # All are busy with requests: ask again when one waits, instead of turning in circles.
+        if waiter is not None:
+            self._idle_calls = 0
+            if not waiter.done():
+                waiter.set_result(None)
+            return
+        # The waiter of the last call is about to read, or all are busy with requests. The loop must
+        # not turn in circles over that.
+        self._idle_calls += 1
+        if self._idle_calls >= IDLE_CALLS_MAX:
             self._unregister()
-        elif not waiter.done():
-            waiter.set_result(None)
 
     def close(self, descriptor: int) -> None:
         """Have the waiting task give up; nothing waits for the descriptor afterwards."""

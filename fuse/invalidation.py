@@ -24,7 +24,7 @@ from ..core.meta.store import MetaStore
 QUEUE_MAX = 16_384  # notifications waiting; beyond, reading the feed waits
 POLL_SECONDS = 30.0  # the feed is looked at this often even if nothing wakes us
 RETRY_SECONDS = 1.0
-GATHER_SECONDS = 0.01  # changes that come together are read together: own ones wake us as well
+GATHER_SECONDS = 0.02  # changes that come together are read together: own ones wake us as well
 
 _log = logging.getLogger("craqen.mount")
 
