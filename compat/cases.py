@@ -110,7 +110,7 @@ def boto3_newest(setting: Setting) -> str:
     delete"""
     script = setting.work / f"boto3-{setting.scheme}.py"
     script.write_text(BOTO3_PROGRAM)
-    python = python_tool("boto3", ["boto3"]) / "python"
+    python = python_tool("boto3", ["boto3[crt]"]) / "python"
     return "boto3 " + setting.run(python, script, setting.endpoint).strip()
 
 

@@ -166,7 +166,7 @@ def both_doors(setting: Setting) -> None:
         "    assert got['Body'].read() == data, f'file to S3, {number}'\n"
         "    assert got['ETag'] != hashlib.md5(data).hexdigest()\n"
     )
-    setting.run(python_tool("boto3", ["boto3"]) / "python", script, setting.endpoint, base)
+    setting.run(python_tool("boto3", ["boto3[crt]"]) / "python", script, setting.endpoint, base)
 
 
 CASES = [cp, rsync, tar, git, sqlite, dd, fio, both_doors]

@@ -238,7 +238,7 @@ class Multipart:
                 upload.attributes,
                 etag=etag,
                 checksums=checksums,
-                checksum_type=upload.checksum_type if checksums else "",
+                checksum_type=(upload.checksum_type or "FULL_OBJECT") if checksums else "",
                 part_count=len(chosen),
             )
             owner = Owner(upload.uid, upload.gid)

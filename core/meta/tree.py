@@ -73,8 +73,6 @@ def with_directory_time(inode: Inode, value: bytes | None) -> Inode:
     if value is None:
         return inode
     time_ns = unpack_number(value)
-    if time_ns <= inode.mtime_ns:
-        return inode
     return msgspec.structs.replace(inode, mtime_ns=time_ns, ctime_ns=max(inode.ctime_ns, time_ns))
 
 

@@ -39,9 +39,11 @@ from .records import (
 )
 from .schema import (
     RemovalRecord,
+    directory_time_key,
     encode,
     extents_range,
     inline_key,
+    pack_number,
     session_key,
 )
 from .segments import change_references, shared_segments
@@ -256,6 +258,10 @@ class Writes:
                 fields["ctime_ns"] = context.now_ns()
             inode = msgspec.structs.replace(inode, **fields)
             put_inode(tx, inode)
+            if inode.type == InodeType.DIRECTORY and changes.mtime_ns is not None:
+                # A folder's time has a key of its own, which the next change of entries writes
+                # again.
+                tx.set(directory_time_key(inode_id), pack_number(changes.mtime_ns))
             context.tell_inode(tx, inode_id)
             return inode
 

@@ -604,6 +604,10 @@ def test_folder_times_move_with_their_entries(run: Callable[[Scenario], None]) -
         w.clock.advance(5)
         await w.store.unlink(folder, b"x")
         assert (await w.store.lookup(w.bucket_id, b"d")).mtime_ns == after + 5_000_000_000
+        await w.store.set_attributes(folder, SetAttributes(mtime_ns=77))
+        assert (await w.store.get_inode(folder)).mtime_ns == 77
+        await w.put(b"d/y")
+        assert (await w.store.get_inode(folder)).mtime_ns == after + 5_000_000_000
 
     run(scenario)
 
