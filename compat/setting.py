@@ -49,7 +49,9 @@ class Setting:
         self.endpoint = store.endpoint
         self.certificate = f"{store.folder}/tls/certificate.pem" if scheme == "https" else ""
         home = work / "home"
-        home.mkdir()
+        (home / ".aws").mkdir(parents=True)
+        # The first generation of the aws CLI presigns by SigV2 unless told otherwise.
+        (home / ".aws" / "config").write_text("[default]\ns3 =\n  signature_version = s3v4\n")
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
