@@ -116,7 +116,7 @@ def _content_length(head: bytes) -> int:
 
 
 Work = Callable[[Wire, int], None]
-"""Makes request number n of a connection."""
+"""Makes request number n; the numbers differ among the connections of a run too."""
 
 
 def run_connections(server: Server, work: Work, *, connections: int, per_connection: int) -> int:
@@ -127,8 +127,11 @@ def run_connections(server: Server, work: Work, *, connections: int, per_connect
     """
     context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=_run_one, args=(server, work, per_connection))
-        for _ in range(connections)
+        context.Process(
+            target=_run_one,
+            args=(server, work, range(number * per_connection, (number + 1) * per_connection)),
+        )
+        for number in range(connections)
     ]
     for process in processes:
         process.start()
@@ -140,9 +143,9 @@ def run_connections(server: Server, work: Work, *, connections: int, per_connect
     return connections * per_connection
 
 
-def _run_one(server: Server, work: Work, count: int) -> None:
+def _run_one(server: Server, work: Work, numbers: range) -> None:
     wire = Wire(server)
-    for number in range(count):
+    for number in numbers:
         work(wire, number)
     wire.close()
 

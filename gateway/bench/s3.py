@@ -7,9 +7,9 @@ median of ``--runs`` runs, Craqen and its reference in turn.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import hashlib
-import multiprocessing
 import os
 import shutil
 import statistics
@@ -28,7 +28,13 @@ from ...core.bench.measure import (
     resident_mebibytes,
 )
 from ...core.bench.store import LocalStore
+from ...core.client.connect import connect
+from ...core.config import load_config
 from ...core.limits import MIB
+from ...core.meta.records import NewContent, ObjectAttributes, Owner
+from ...core.options import Config
+from ..body.checksums import FULL_OBJECT
+from ..body.digest import EMPTY_MD5
 from .client import Server, Wire, exchange_all, request_bytes, run_connections
 from .references import bare_handler, nginx
 
@@ -40,6 +46,7 @@ SMALL_REQUESTS = 1500  # per connection
 SMALL_CONNECTIONS = 16
 LARGE_CONNECTIONS = 4
 LISTED_KEYS = 100_000
+FILL_TASKS = 256
 PAGE_REQUESTS = 40
 
 
@@ -50,6 +57,7 @@ class Bench:
         self.server = Server(
             "127.0.0.1", store.port, "us-east-1", store.access_key, store.secret_key
         )
+        self.config = load_config(f"{store.folder}/run/effective.yaml", {})
         self.folder = folder
         self.runs = runs
         processes = descendants(store.process_id)[1:]
@@ -120,7 +128,7 @@ class Bench:
         def put(server: Server, prefix: str) -> int:
             heads = [
                 request_bytes(server, "PUT", f"{prefix}put{number}", body_length=len(body))
-                for number in range(LARGE_REQUESTS)
+                for number in range(LARGE_REQUESTS * LARGE_CONNECTIONS)
             ]
             return run_connections(
                 server,
@@ -179,11 +187,11 @@ class Bench:
         def put(server: Server, path: str) -> int:
             heads = [
                 request_bytes(server, "PUT", f"{path}{number}", body_length=len(body))
-                for number in range(256)
+                for number in range(SMALL_REQUESTS // 5 * SMALL_CONNECTIONS)
             ]
             return run_connections(
                 server,
-                lambda wire, number: (wire.exchange(heads[number % 256], body), None)[1],
+                lambda wire, number: (wire.exchange(heads[number], body), None)[1],
                 connections=SMALL_CONNECTIONS,
                 per_connection=SMALL_REQUESTS // 5,
             )
@@ -214,7 +222,7 @@ class Bench:
 
     def listing(self) -> None:
         """Pages of 1,000 keys at the start, middle and end of 100,000."""
-        self._fill_listed()
+        asyncio.run(_fill(self.config, "listed", LISTED_KEYS))
         for label, after in (("first", ""), ("middle", "folder50/"), ("last", "folder99/")):
             query = "list-type=2" + (f"&start-after={after.replace('/', '%2F')}" if after else "")
             head = request_bytes(self.server, "GET", "/listed", query=query)
@@ -239,18 +247,6 @@ class Bench:
                 at_most=1.0,
             )
 
-    def _fill_listed(self) -> None:
-        """Put LISTED_KEYS empty objects, SMALL_CONNECTIONS at a time."""
-        context = multiprocessing.get_context("fork")
-        shares = [
-            range(first, LISTED_KEYS, SMALL_CONNECTIONS) for first in range(SMALL_CONNECTIONS)
-        ]
-        processes = [context.Process(target=_put_keys, args=(self.server, one)) for one in shares]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-
     def memory(self) -> None:
         """The largest resident size of any server process after all that."""
         largest = max(resident_mebibytes(number) for number in self.processes)
@@ -263,12 +259,27 @@ class Bench:
         )
 
 
-def _put_keys(server: Server, numbers: Iterable[int]) -> None:
-    wire = Wire(server)
-    for number in numbers:
-        path = f"/listed/folder{number % 100:02}/key{number:06}"
-        wire.exchange(request_bytes(server, "PUT", path))
-    wire.close()
+async def _fill(config: Config, bucket: str, count: int) -> None:
+    """Put *count* empty objects, as a PUT stores them, but without HTTP: through the same metadata
+    store as the gateway's workers use, many at a time, so that they share flushes."""
+    client = await connect(config, "bench fill")
+    attributes = ObjectAttributes(
+        etag=EMPTY_MD5, checksums={"crc64nvme": "AAAAAAAAAAA="}, checksum_type=FULL_OBJECT
+    )
+    content, owner = NewContent(0, b""), Owner()
+
+    async def put(numbers: Iterable[int]) -> None:
+        for number in numbers:
+            key = f"folder{number % 100:02}/key{number:06}".encode()
+            await client.meta.put_object(bucket, key, content, attributes, owner)
+
+    try:
+        await put(range(min(100, count)))  # the folders, one after another
+        await asyncio.gather(
+            *(put(range(100 + first, count, FILL_TASKS)) for first in range(FILL_TASKS))
+        )
+    finally:
+        await client.close()
 
 
 def _rate(sample: Sample) -> float:
