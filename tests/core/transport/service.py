@@ -87,6 +87,9 @@ class Service:
             async with asyncio.timeout(self.pull_timeout_seconds):
                 await self._note(request.pull(0, into))
         except TimeoutError:
+            if request.header == b"go on":
+                await self.release.wait()
+                return
             raise UnavailableError("gave up pulling") from None
 
     async def _note(self, work: object) -> None:

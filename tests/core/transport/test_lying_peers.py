@@ -242,6 +242,10 @@ SERVER_LIES: dict[str, bytes | Callable[[socket.socket], None]] = {
 }
 
 
+ENDINGS = {"half a reply", "nothing"}
+"""These are seen only when the connection ends."""
+
+
 @pytest.mark.parametrize("lie", SERVER_LIES)
 def test_a_server_that_lies_is_left(lie: str) -> None:
     async def scenario() -> None:
@@ -256,7 +260,8 @@ def test_a_server_that_lies_is_left(lie: str) -> None:
             theirs.sendall(said)
         else:
             said(theirs)
-        theirs.shutdown(socket.SHUT_WR)
+        if lie in ENDINGS:
+            theirs.shutdown(socket.SHUT_WR)
         await asyncio.wait([call])
         if not call.cancelled() and call.exception() is None:
             for descriptor in call.result().descriptors:
