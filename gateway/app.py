@@ -7,118 +7,129 @@ import asyncio
 import logging
 import time
 
-from aiohttp.web import BaseRequest
-
 from ..core.errors import CraqenError, DataLossError
 from .auth.request import SignedRequest
-from .errors import S3Error, error_document, from_core, not_implemented
-from .exchange import Exchange, Services, new_request_id
+from .errors import S3Error, from_core, not_implemented
+from .exchange import Exchange, Services
 from .handlers import HANDLERS
 from .headers import fold_headers
-from .reply import XML_TYPE, Reply, Sent
+from .protocol import Incoming
+from .reply import Reply, Sent, ServerHead, error_reply, new_request_id
 from .routing import Route, split_target
 
 _log = logging.getLogger("craqen.gateway")
 
 
+class _Request:
+    """How far a request has come: what its answer needs to know, whichever way it went."""
+
+    __slots__ = ("exchange", "id", "incoming", "raw_path", "route")
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.incoming = incoming
+        self.id = new_request_id()
+        self.raw_path = ""
+        self.route: Route | None = None
+        self.exchange: Exchange | None = None
+
+
 class Application:
-    """Answers requests; ``handle`` is what aiohttp's low-level server calls."""
+    """Answers requests: the ``Endpoint`` of all connections of a worker."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self.head: ServerHead = services.head
 
-    async def handle(self, request: BaseRequest) -> Sent:
-        """Answer one request. Errors become S3 error documents here and nowhere else."""
-        request_id = new_request_id()
-        route: Route | None = None
-        raw_path = ""
-        exchange: Exchange | None = None
+    async def handle(self, incoming: Incoming) -> Sent:
+        """Answer one request. Errors become S3 error documents here and nowhere else.
+
+        Raises ConnectionError if the client is gone.
+        """
+        request = _Request(incoming)
         try:
-            message = request._message
-            headers = fold_headers(message.raw_headers)
-            raw_path, raw_query = split_target(message.path)
-            services = self._services
-            route = services.router.route(message.method, raw_path, raw_query, headers)
-            handler = HANDLERS.get(route.operation)
-            if handler is None:
-                raise not_implemented(route.operation)
-            signed = SignedRequest(message.method, raw_path, raw_query, headers)
-            authentication = services.authenticator.authenticate(signed, time.time())
-            if authentication.hoisted_headers:
-                headers = {**headers, **authentication.hoisted_headers}
-            exchange = Exchange(services, request, headers, route, authentication, request_id)
-            answer = await handler(exchange)
+            answer = await self._dispatch(request)
             if isinstance(answer, Sent):
                 return answer
-            return self._send(request, answer, request_id, exchange)
+            return self._send(request, answer)
         except S3Error as error:
-            return self._fail(request, error, raw_path, request_id, exchange)
+            return self._fail(request, error)
         except CraqenError as error:
-            if isinstance(error, DataLossError):
-                _log.error("%s %s: data is lost: %s", request.method, raw_path, error)
-            mapped = _mapped(error, route)
-            if mapped.status >= 500 and not isinstance(error, DataLossError):
-                _log.warning("%s %s: %s", request.method, raw_path, error)
-            return self._fail(request, mapped, raw_path, request_id, exchange)
+            return self._fail(request, _mapped(request, error))
         except (ConnectionError, asyncio.CancelledError):
             raise  # the client is gone
         except Exception:
-            _log.exception("%s %s failed", request.method, raw_path)
-            failure = S3Error("InternalError")
-            return self._fail(request, failure, raw_path, request_id, exchange)
+            _log.exception("%s %s failed", incoming.message.method, request.raw_path)
+            return self._fail(request, S3Error("InternalError"))
 
-    def _send(
-        self, request: BaseRequest, reply: Reply, request_id: str, exchange: Exchange | None
-    ) -> Sent:
+    async def _dispatch(self, request: _Request) -> Reply | Sent:
+        services = self._services
+        message = request.incoming.message
+        headers = fold_headers(message.raw_headers)
+        raw_path, raw_query = split_target(message.path)
+        request.raw_path = raw_path
+        route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
+        signed = SignedRequest(message.method, raw_path, raw_query, headers)
+        authentication = services.authenticator.authenticate(signed, time.time())
+        handler = HANDLERS.get(route.operation)
+        if handler is None:
+            raise not_implemented(route.operation)
+        if authentication.hoisted_headers:
+            headers = {**headers, **authentication.hoisted_headers}
+        exchange = request.exchange = Exchange(
+            services, request.incoming, headers, route, authentication, request.id
+        )
+        return await handler(exchange)
+
+    def _send(self, request: _Request, reply: Reply) -> Sent:
         """Write head and body in one piece."""
-        if not request.keep_alive or _unread_body(request, exchange):
+        incoming = request.incoming
+        protocol = incoming.protocol
+        finish = protocol.drained if protocol.writing_paused else None
+        if incoming.is_last:
             reply.keep_alive = False
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
-        head = reply.head(self._services.head, request_id)
-        transport.write(head + reply.body if reply.body else head)
-        return Sent(reply.status, reply.keep_alive)
+        if not incoming.content.is_eof():
+            receiver = None if request.exchange is None else request.exchange.receiver
+            if receiver is not None:
+                finish = receiver.discard
+            elif _waits_to_send(request):
+                protocol.close_without_lingering()
+        head = reply.head(self.head, request.id)
+        incoming.transport.write(head + reply.body if reply.body else head)
+        return Sent(reply.status, keep_alive=reply.keep_alive, finish=finish)
 
-    def _fail(
-        self,
-        request: BaseRequest,
-        error: S3Error,
-        raw_path: str,
-        request_id: str,
-        exchange: Exchange | None,
-    ) -> Sent:
-        body = b""
-        headers = dict(error.headers)
-        if request.method != "HEAD" and error.status != 304:
-            body = error_document(
-                error,
-                resource=raw_path,
-                request_id=request_id,
-                host_id=self._services.head.host_id,
-            )
-            headers["Content-Type"] = XML_TYPE
-        return self._send(request, Reply(error.status, headers, body), request_id, exchange)
+    def _fail(self, request: _Request, error: S3Error) -> Sent:
+        reply = error_reply(error, request.raw_path, request.id, self.head)
+        if request.incoming.message.method == "HEAD":
+            reply.body = b""
+        return self._send(request, reply)
 
 
-def _mapped(error: CraqenError, route: Route | None) -> S3Error:
-    if route is None:
-        return from_core(error)
-    return from_core(
-        error,
-        bucket=route.bucket,
-        key=route.key,
-        upload_id=route.query.get("uploadId", ""),
-    )
-
-
-def _unread_body(request: BaseRequest, exchange: Exchange | None) -> bool:
-    """Whether a body is still to come that nobody will read: the connection must end with the
-    answer.
-
-    A client that waits for "100 Continue" and did not get it may send its body or not: nothing
-    tells.
-    """
-    if request.content.is_eof():
+def _waits_to_send(request: _Request) -> bool:
+    """Whether the client waits for "100 Continue" and has not got it: it sends nothing yet."""
+    exchange = request.exchange
+    if exchange is not None and exchange.continued:
         return False
-    return exchange is None or not exchange.continued or not request.content.at_eof()
+    expects = request.incoming.message.headers.get("Expect", "")
+    return expects.lower() == "100-continue" and not request.incoming.content.total_bytes
+
+
+def _mapped(request: _Request, error: CraqenError) -> S3Error:
+    """The S3 error for one of the core's; those that an operator should see are logged."""
+    route = request.route
+    if route is None:
+        mapped = from_core(error)
+    else:
+        headers = request.incoming.message.headers
+        mapped = from_core(
+            error,
+            bucket=route.bucket,
+            key=route.key,
+            upload_id=route.query.get("uploadId", ""),
+            conditional="If-Match" in headers or "If-None-Match" in headers,
+        )
+    method = request.incoming.message.method
+    if isinstance(error, DataLossError):
+        _log.error("%s %s: data is lost: %s", method, request.raw_path, error)
+    elif mapped.status >= 500:
+        _log.warning("%s %s: %s", method, request.raw_path, error)
+    return mapped

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-
-from aiohttp.web import BaseRequest
 
 from ..core.client.port import DataStore
 from ..core.clock import Clock
@@ -15,20 +11,12 @@ from ..core.meta.records import Inode, InodeType, Owner
 from ..core.meta.store import MetaStore
 from .auth.authenticator import Authenticator
 from .auth.request import Authentication
+from .buffers import BufferPool
 from .errors import S3Error
 from .listings import Person
+from .protocol import BodyReceiver, Incoming
 from .reply import ServerHead
 from .routing import Route, Router
-
-_id_prefix = secrets.token_hex(4).upper()
-_id_counter = 0
-
-
-def new_request_id() -> str:
-    """Sixteen characters, unique among the processes of a host for all practical purposes."""
-    global _id_counter
-    _id_counter += 1
-    return f"{_id_prefix}{_id_counter & 0xFFFFFFFF:08X}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +26,7 @@ class Services:
     meta: MetaStore
     data: DataStore
     executor: Executor
+    buffers: BufferPool
     clock: Clock
     router: Router
     authenticator: Authenticator
@@ -51,12 +40,24 @@ class Services:
 class Exchange:
     """One request, signature checked."""
 
-    __slots__ = ("authentication", "continued", "headers", "id", "request", "route", "services")
+    __slots__ = (
+        "authentication",
+        "bucket",
+        "continued",
+        "headers",
+        "id",
+        "key",
+        "query",
+        "receiver",
+        "request",
+        "route",
+        "services",
+    )
 
     def __init__(
         self,
         services: Services,
-        request: BaseRequest,
+        request: Incoming,
         headers: dict[str, str],
         route: Route,
         authentication: Authentication,
@@ -66,34 +67,25 @@ class Exchange:
         self.request = request
         self.headers = headers
         self.route = route
+        _, self.bucket, self.key, self.query = route
         self.authentication = authentication
         self.id = request_id
         self.continued = False
+        """Whether a client that asked was told to send its body."""
+        self.receiver: BodyReceiver | None = None
+        """What receives the body past aiohttp, from when it does."""
 
     @property
-    def bucket(self) -> str:
-        """The bucket named by the request."""
-        return self.route.bucket
-
-    @property
-    def key(self) -> bytes:
-        """The key named by the request."""
-        return self.route.key
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """Query parameters, decoded."""
-        return self.route.query
+    def expects_continue(self) -> bool:
+        """Whether the client waits to be told to send its body."""
+        return not self.continued and self.headers.get("expect", "").lower() == "100-continue"
 
     def send_continue(self) -> None:
         """Tell a client that waits for it to send its body: everything that can be refused was
         looked at."""
-        if self.continued or self.headers.get("expect", "").lower() != "100-continue":
-            return
-        self.continued = True
-        transport = self.request.transport
-        if transport is not None:
-            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if "expect" in self.headers and self.expects_continue:
+            self.continued = True
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def refuse_version(self) -> None:
         """Raise S3Error for a version id other than that of an unversioned object."""

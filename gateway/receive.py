@@ -1,104 +1,177 @@
 """Request bodies: decoded, verified, and kept in memory or written to a segment while they arrive.
 
 For a large body three things go on at once: the next bytes arrive in one buffer while the last full
-one is digested in worker threads and written to its block. Two buffers of 1 MiB are all that a body
-holds.
+one is digested in worker threads and written to its block. Two buffers are all that a body holds,
+and one if the process has no more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
+from typing import NamedTuple, TypeVar
 
 from aiohttp import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 from ..core.client.port import SegmentWriter
-from ..core.limits import INLINE_BYTES_MAX, MIB, PUT_BYTES_MAX
+from ..core.errors import CallerError, ConflictError
+from ..core.limits import INLINE_BYTES_MAX, PUT_BYTES_MAX
 from ..core.meta.records import NewContent
 from .auth.chunked import ChunkDecoder, decoded_length_bytes, trailer_names
 from .body.checksums import ALGORITHMS
 from .body.verification import BodyResult, BodyVerifier
 from .errors import S3Error
 from .exchange import Exchange
+from .protocol import IDLE_TIMEOUT_SECONDS, BodyReceiver
 from .xml import DOCUMENT_BYTES_MAX
 
-BUFFER_BYTES = MIB
+T = TypeVar("T")
+
 THREADED_DIGEST_BYTES = 64 * 1024  # below this a thread hop costs more than the digest
-IDLE_TIMEOUT_SECONDS = 60.0  # a client that sends nothing for so long is gone
+FRAMING_BYTES_MAX = 1 << 30  # aws-chunked framing of the largest body in chunks of 1 KiB
+
+_LOST = (
+    ClientPayloadError,
+    RequestPayloadError,
+    HttpProcessingError,
+    ConnectionError,
+    EOFError,
+)
 
 
 class Body:
-    """The body of one request, to be read once."""
+    """The body of one request, to be read once: by ``read``, or by ``fill`` until it gives less."""
 
     def __init__(self, exchange: Exchange) -> None:
+        """Raises S3Error: MissingContentLength, EntityTooLarge, and what is wrong with the
+        headers."""
         self._exchange = exchange
         self._content = exchange.request.content
+        self._rest = memoryview(b"")
         headers = exchange.headers
         self.length: int | None = None
         """Length of the payload, if the request states it."""
-        self._decoder: ChunkDecoder | None = None
+        self.decoder: ChunkDecoder | None = None
+        """Set if the body is framed as aws-chunked."""
+        text = headers.get("content-length")
+        self._wire_length = None if text is None else int(text)
         authentication = exchange.authentication
         if authentication.payload.is_chunked:
             self.length = decoded_length_bytes(headers)
-            self._decoder = ChunkDecoder(
+            self.decoder = ChunkDecoder(
                 authentication.payload,
                 decoded_length_bytes=self.length,
                 signing=authentication.chunk_signing,
                 trailer_names=trailer_names(headers),
             )
-        elif "content-length" in headers:
-            self.length = int(headers["content-length"])
-        elif "transfer-encoding" not in headers:
-            self.length = 0
-            if exchange.request.method in ("PUT", "POST") and not self._content.at_eof():
-                raise S3Error("MissingContentLength")
-        if self.length is not None and self.length > PUT_BYTES_MAX:
-            raise S3Error(
-                "EntityTooLarge",
-                fields={"ProposedSize": str(self.length), "MaxSizeAllowed": str(PUT_BYTES_MAX)},
-            )
+        elif self._wire_length is not None or "transfer-encoding" not in headers:
+            self.length = self._wire_length or 0
+        for length, most in (
+            (self.length, PUT_BYTES_MAX),
+            (self._wire_length, PUT_BYTES_MAX + FRAMING_BYTES_MAX),
+        ):
+            if length is not None and length > most:
+                raise S3Error(
+                    "EntityTooLarge",
+                    fields={"ProposedSize": str(length), "MaxSizeAllowed": str(PUT_BYTES_MAX)},
+                )
+
+    @property
+    def states_length(self) -> bool:
+        """Whether the request says how long its body is, if only by Transfer-Encoding."""
+        headers = self._exchange.headers
+        return self._wire_length is not None or "transfer-encoding" in headers
 
     @property
     def trailers(self) -> dict[str, str]:
         """Trailing headers, once the body has ended."""
-        return {} if self._decoder is None else self._decoder.trailers
-
-    async def pieces(self) -> AsyncIterator[memoryview]:
-        """The payload as it arrives. Raises S3Error IncompleteBody and what the chunk decoder
-        finds."""
-        self._exchange.send_continue()
-        decoder, content = self._decoder, self._content
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_TIMEOUT_SECONDS):
-                    data = await content.readany()
-            except TimeoutError as error:
-                raise S3Error("RequestTimeout") from error
-            except (ClientPayloadError, HttpProcessingError, ConnectionError, EOFError) as error:
-                raise S3Error("IncompleteBody") from error
-            if not data:
-                break
-            if decoder is None:
-                yield memoryview(data)
-            else:
-                for view in decoder.feed(data):
-                    yield view
-        if decoder is not None:
-            decoder.finish()
+        return {} if self.decoder is None else self.decoder.trailers
 
     async def read(self, limit: int) -> bytes:
-        """All of it, at most *limit* bytes. Raises S3Error EntityTooLarge."""
-        parts: list[bytes] = []
+        """All of the payload, at most *limit* bytes.
+
+        Raises S3Error: EntityTooLarge, IncompleteBody, and what the chunk decoder finds.
+        """
+        content = self._content
+        if content.is_eof() and self.decoder is None and content.total_bytes <= limit:
+            return content.read_nowait()
+        self._exchange.send_continue()
+        parts: list[bytes | memoryview] = []
         size = 0
-        async for piece in self.pieces():
-            size += len(piece)
-            if size > limit:
-                raise S3Error("EntityTooLarge")
-            parts.append(bytes(piece))
-        if self._decoder is None and self.length is not None and size != self.length:
-            raise S3Error("IncompleteBody")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        while data := await self._next():
+            for piece in (data,) if self.decoder is None else self.decoder.feed(data):
+                size += len(piece)
+                if size > limit:
+                    raise S3Error("EntityTooLarge")
+                parts.append(piece)
+        self.finish()
+        return b"".join(parts)
+
+    async def fill(self, target: memoryview) -> int:
+        """Fill *target* with the next bytes as they stand on the wire; less only at the end.
+
+        Raises S3Error: IncompleteBody, RequestTimeout.
+        """
+        exchange, content = self._exchange, self._content
+        exchange.send_continue()
+        filled = 0
+        while filled < len(target):
+            if self._rest:
+                count = min(len(self._rest), len(target) - filled)
+                target[filled : filled + count] = self._rest[:count]
+                self._rest = self._rest[count:]
+                filled += count
+            elif exchange.receiver is not None:
+                return filled + await self._receive(target[filled:])
+            else:
+                data = b"" if content.exception() else content.read_nowait()
+                if not data and not content.is_eof():
+                    exchange.receiver = self._take_over()
+                    if exchange.receiver is not None:
+                        continue
+                    data = await self._next()
+                if not data:
+                    break
+                self._rest = memoryview(data)
+        return filled
+
+    def finish(self) -> None:
+        """The body has ended: is its framing whole? Raises S3Error as the chunk decoder does."""
+        if self.decoder is not None:
+            self.decoder.finish()
+
+    def _take_over(self) -> BodyReceiver | None:
+        if self._wire_length is None:
+            return None
+        return self._exchange.request.protocol.take_body(self._content, self._wire_length)
+
+    async def _receive(self, target: memoryview) -> int:
+        """As ``fill``, past aiohttp."""
+        receiver = self._exchange.receiver
+        assert receiver is not None
+        if not receiver.remaining_bytes:
+            return 0
+        try:
+            return await receiver.fill(target)
+        except TimeoutError as error:
+            raise S3Error("RequestTimeout") from error
+        except _LOST as error:
+            raise S3Error("IncompleteBody") from error
+
+    async def _next(self) -> bytes:
+        """What aiohttp has of the body, or gets next; empty at its end."""
+        content = self._content
+        try:
+            if content.is_eof():
+                return content.read_nowait()
+            async with asyncio.timeout(IDLE_TIMEOUT_SECONDS):
+                return await content.readany()
+        except TimeoutError as error:
+            raise S3Error("RequestTimeout") from error
+        except _LOST as error:
+            raise S3Error("IncompleteBody") from error
 
 
 async def read_document(exchange: Exchange, *, checksum_required: bool = False) -> bytes:
@@ -116,92 +189,146 @@ async def read_document(exchange: Exchange, *, checksum_required: bool = False) 
     return data
 
 
+class Received(NamedTuple):
+    """A body that arrived whole and as stated."""
+
+    content: NewContent
+    result: BodyResult
+    writer: SegmentWriter | None
+    """Of the segment that holds it; None if it is in memory."""
+
+    async def put_by(self, put: Awaitable[T]) -> T:
+        """Await *put*, which makes the content known; free the content if it was refused.
+
+        After an error that leaves it open whether the content is known by now, nothing is freed:
+        segments that nobody refers to are found in the end.
+        """
+        try:
+            return await put
+        except (CallerError, ConflictError):
+            if self.writer is not None:
+                await asyncio.shield(self.writer.abort())
+            raise
+
+
 async def receive_content(
-    exchange: Exchange, *, inline: bool, default_algorithm: str | None = "crc64nvme"
-) -> tuple[NewContent, BodyResult]:
+    exchange: Exchange, *, inline: bool, default_algorithm: str = "crc64nvme"
+) -> Received:
     """The body as content ready to be put: small bodies in memory (where *inline* is allowed),
     others in a segment.
 
-    On any error nothing is left behind.
+    Raises S3Error and CraqenError; then nothing is left behind.
     """
     body = Body(exchange)
-    default = None if default_algorithm is None else ALGORITHMS[default_algorithm]
+    if not body.states_length:
+        raise S3Error("MissingContentLength")
     verifier = BodyVerifier.for_request(
-        exchange.headers, exchange.authentication, length_bytes=body.length, default=default
+        exchange.headers,
+        exchange.authentication,
+        length_bytes=body.length,
+        default=ALGORITHMS[default_algorithm],
     )
-    if inline and body.length is not None and body.length <= INLINE_BYTES_MAX:
+    if body.length is not None and body.length <= (INLINE_BYTES_MAX if inline else 0):
         data = await body.read(INLINE_BYTES_MAX)
         verifier.update(data)
         result = verifier.finish(body.trailers)
-        return NewContent(len(data), data), result
-    if body.length == 0:
-        await body.read(0)
-        verifier.update(b"")
-        return NewContent(0, None), verifier.finish(body.trailers)
+        return Received(NewContent(len(data), data if inline else None), result, None)
     services = exchange.services
     await services.meta.ensure_ids(1)
     segment_id = services.meta.new_segment_id()
     layout = services.meta.layout_of(segment_id, in_place=False)
     writer = services.data.new_segment(segment_id, layout, length_bytes=body.length)
     try:
-        await _stream(exchange, body, verifier, writer)
+        await _Stream(exchange, body, verifier, writer).run()
         result = verifier.finish(body.trailers)
         extents = await writer.finish()
     except BaseException:
         await asyncio.shield(writer.abort())
         raise
-    return NewContent(result.length_bytes, None, extents), result
+    return Received(NewContent(result.length_bytes, None, extents), result, writer)
 
 
-async def _stream(
-    exchange: Exchange, body: Body, verifier: BodyVerifier, writer: SegmentWriter
-) -> None:
-    """Gather pieces into buffers; digest and write each full one while the next fills."""
-    size = BUFFER_BYTES if body.length is None else min(BUFFER_BYTES, body.length)
-    buffers = [memoryview(bytearray(size)), memoryview(bytearray(size))]
-    filled, current = 0, 0
-    working: asyncio.Task[None] | None = None
-    total = 0
-    try:
-        async for piece in body.pieces():
-            total += len(piece)
-            if total > PUT_BYTES_MAX:
-                raise S3Error("EntityTooLarge")
-            while piece:
-                room = min(size - filled, len(piece))
-                buffers[current][filled : filled + room] = piece[:room]
-                filled += room
-                piece = piece[room:]
-                if filled == size:
-                    if working is not None:
-                        await working
-                    working = asyncio.create_task(
-                        _consume(exchange, verifier, writer, buffers[current])
-                    )
-                    current, filled = 1 - current, 0
-        if working is not None:
-            await working
-            working = None
-        if filled:
-            await _consume(exchange, verifier, writer, buffers[current][:filled])
-    finally:
-        if working is not None:
-            # An error on the way: the buffer is in use until this ends.
-            await asyncio.gather(working, return_exceptions=True)
+class _Stream:
+    """The way of one large body: from the wire into a segment."""
+
+    def __init__(
+        self, exchange: Exchange, body: Body, verifier: BodyVerifier, writer: SegmentWriter
+    ) -> None:
+        self._executor = exchange.services.executor
+        self._pool = exchange.services.buffers
+        self._body = body
+        self._verifier = verifier
+        self._writer = writer
+        self._written = 0
+
+    async def run(self) -> None:
+        """Receive all of it. Raises S3Error, CraqenError; then the writer has to be aborted."""
+        buffer = await self._pool.take()
+        spare: memoryview | None = None
+        working: asyncio.Task[None] | None = None
+        try:
+            while count := await self._body.fill(buffer):
+                if working is not None:
+                    await _settled(working)
+                working = asyncio.create_task(self._consume(buffer[:count]))
+                if count < len(buffer):
+                    break
+                spare = spare or self._pool.take_now()
+                if spare is None:
+                    await _settled(working)
+                else:
+                    buffer, spare = spare, buffer
+            if working is not None:
+                await _settled(working)
+            self._body.finish()
+        finally:
+            held = [buffer] if spare is None else [buffer, spare]
+            if working is None or working.done():
+                self._give(held)
+            else:
+                # Cut short: a thread still reads the buffers.
+                working.add_done_callback(lambda _: self._give(held))
+
+    def _give(self, buffers: list[memoryview]) -> None:
+        for buffer in buffers:
+            self._pool.give(buffer)
+
+    async def _consume(self, data: memoryview) -> None:
+        """Decode one buffer; digest and write its payload, side by side."""
+        verifier, writer = self._verifier, self._writer
+        loop, executor = asyncio.get_running_loop(), self._executor
+        threaded = len(data) >= THREADED_DIGEST_BYTES
+        if self._body.decoder is not None:
+            if threaded:
+                data = await loop.run_in_executor(executor, self._decode, data)
+            else:
+                data = self._decode(data)
+        self._written += len(data)
+        if self._written > PUT_BYTES_MAX:
+            raise S3Error("EntityTooLarge")
+        if not threaded:
+            verifier.update(data)
+            await writer.write(data)
+            return
+        jobs = [loop.run_in_executor(executor, lane, data) for lane in verifier.lanes]
+        results = await asyncio.gather(writer.write(data), *jobs, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def _decode(self, data: memoryview) -> memoryview:
+        """The payload in *data*, moved together at its front."""
+        decoder = self._body.decoder
+        assert decoder is not None
+        size = 0
+        for piece in decoder.feed(data):
+            end = size + len(piece)
+            data[size:end] = piece  # moves to the left or not at all
+            size = end
+        return data[:size]
 
 
-async def _consume(
-    exchange: Exchange, verifier: BodyVerifier, writer: SegmentWriter, data: memoryview
-) -> None:
-    """Digest and write one buffer, side by side."""
-    if len(data) < THREADED_DIGEST_BYTES:
-        verifier.update(data)
-        await writer.write(data)
-        return
-    loop = asyncio.get_running_loop()
-    executor = exchange.services.executor
-    jobs = [loop.run_in_executor(executor, lane, data) for lane in verifier.lanes]
-    results = await asyncio.gather(writer.write(data), *jobs, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+async def _settled(working: asyncio.Task[None]) -> None:
+    """Wait for *working* without cancelling it along: threads use its buffer."""
+    await asyncio.wait((working,))
+    working.result()

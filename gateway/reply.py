@@ -4,17 +4,27 @@ streamed one."""
 from __future__ import annotations
 
 import re
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from aiohttp.web import BaseRequest
-
+from .errors import S3Error, error_document
 from .times import http_date
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 XML_TYPE = "application/xml"
+
+_id_prefix = secrets.token_hex(4).upper()
+_id_counter = 0
+
+
+def new_request_id() -> str:
+    """Sixteen characters, unique among the processes of a host for all practical purposes."""
+    global _id_counter
+    _id_counter += 1
+    return f"{_id_prefix}{_id_counter & 0xFFFFFFFF:08X}"
 
 
 class ServerHead:
@@ -37,8 +47,7 @@ class ServerHead:
 
 
 class Reply:
-    """A complete answer with its body at hand. Stands in for aiohttp's response where that is
-    awaited."""
+    """A complete answer with its body at hand."""
 
     __slots__ = ("body", "headers", "keep_alive", "length", "status")
 
@@ -76,21 +85,44 @@ class Reply:
 
 
 class Sent:
-    """What the handler gives back to aiohttp once the answer is on its way."""
+    """What the handler gives back to aiohttp once the answer is on its way; stands in for aiohttp's
+    response."""
 
-    __slots__ = ("keep_alive", "status")
+    __slots__ = ("_finish", "keep_alive", "status")
 
-    def __init__(self, status: int, keep_alive: bool) -> None:
+    def __init__(
+        self,
+        status: int,
+        *,
+        keep_alive: bool,
+        finish: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """*finish* is awaited before the connection goes on or closes."""
         self.status = status
         self.keep_alive = keep_alive
+        self._finish = finish
 
-    async def prepare(self, request: BaseRequest) -> None:
+    async def prepare(self, request: object) -> None:
         """Everything was written already."""
 
     async def write_eof(self) -> None:
         """Everything was written already."""
+        if self._finish is not None:
+            await self._finish()
 
 
 def xml_reply(document: bytes, status: int = 200) -> Reply:
     """An answer that is an XML document."""
     return Reply(status, {"Content-Type": XML_TYPE}, document)
+
+
+def error_reply(error: S3Error, resource: str, request_id: str, server: ServerHead) -> Reply:
+    """The answer that tells of *error*. *resource* is the path as it came."""
+    body = b""
+    headers = dict(error.headers)
+    if error.status != 304:
+        headers["Content-Type"] = XML_TYPE
+        body = error_document(
+            error, resource=resource, request_id=request_id, host_id=server.host_id
+        )
+    return Reply(error.status, headers, body)

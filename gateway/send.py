@@ -1,5 +1,7 @@
-"""Streamed answers: pieces of an object, from block files by sendfile where the connection is
-plain."""
+"""Streamed answers: an object's bytes step by step, the next step located while one is sent.
+
+An error before the first byte is answered as such; afterwards the connection is cut, never padded.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,16 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
-import socket
 
-from ..core.client.port import FilePiece, MemoryPiece, Piece
+from ..core.client.port import Piece
 from ..core.errors import CraqenError
 from ..core.limits import MIB
 from ..core.meta.records import Extent, Inode
 from .exchange import Exchange
 from .reply import Reply, Sent
+from .sendfile import PieceSender
 
-STEP_BYTES = 8 * MIB  # located ahead of what is being sent
-COPY_BYTES = 256 * 1024
-SENDFILE_BYTES = 4 * MIB
-STALL_TIMEOUT_SECONDS = 120.0  # a client that takes nothing for so long is gone
-PLAIN_SEND_BYTES_MAX = 64 * 1024  # small pieces go with the head in one write
+STEP_BYTES = 8 * MIB  # located at a time
 
 _log = logging.getLogger("craqen.gateway")
 _handles = itertools.count(1)
@@ -32,25 +29,23 @@ async def send_object(
 ) -> Sent:
     """Send *reply*'s head and then the object's bytes ``[offset, offset + length)``.
 
-    Raises CraqenError as long as nothing was sent; later the connection is cut, never padded.
+    Raises CraqenError as long as nothing was sent, ConnectionError once the connection is cut.
     """
-    services = exchange.services
-    extents = await services.meta.extents(inode, offset, length)
-    first = await _locate(exchange, inode, extents, offset, length)
-    transport = exchange.request.transport
-    if transport is None:
-        raise ConnectionResetError("the client is gone")
-    head = reply.head(services.head, exchange.id)
+    extents = await exchange.services.meta.extents(inode, offset, length)
+    steps = _Steps(exchange, inode, extents, offset, length)
+    pieces = await steps.first()
+    request = exchange.request
+    if request.is_last:
+        reply.keep_alive = False
+    transport = request.transport
     hold = _Hold(exchange, inode)
-    sender = _Sender(exchange, transport)
+    sender = PieceSender(request.protocol, transport)
     try:
-        await sender.send(head, first)
-        position, end = offset + min(length, STEP_BYTES), offset + length
-        while position < end:
+        await sender.send_head(reply.head(exchange.services.head, exchange.id), pieces)
+        while pieces:
+            sent = await sender.send(pieces, steps.deadline)
             await hold.keep()
-            step = min(STEP_BYTES, end - position)
-            await sender.send(b"", await _locate(exchange, inode, extents, position, step))
-            position += step
+            pieces = await steps.next(sent)
     except (CraqenError, OSError) as error:
         if isinstance(error, CraqenError):
             _log.error(
@@ -62,17 +57,78 @@ async def send_object(
         transport.abort()
         raise ConnectionResetError("cut off") from error
     finally:
+        steps.close()
         sender.close()
         await hold.end()
-    return Sent(reply.status, reply.keep_alive)
+    return Sent(reply.status, keep_alive=reply.keep_alive, finish=request.protocol.drained)
 
 
-async def _locate(
-    exchange: Exchange, inode: Inode, extents: tuple[Extent, ...], offset: int, length: int
-) -> list[Piece]:
-    return await exchange.services.data.locate(
-        extents, offset, min(length, STEP_BYTES), generation=inode.generation
-    )
+class _Steps:
+    """Where the bytes lie, a step at a time and one step ahead."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        inode: Inode,
+        extents: tuple[Extent, ...],
+        offset: int,
+        length: int,
+    ) -> None:
+        self._data = exchange.services.data
+        self._inode = inode
+        self._extents = extents
+        self._position = offset
+        self._end = offset + length
+        self._loop = asyncio.get_running_loop()
+        self._step_end = offset
+        self._ahead: asyncio.Task[tuple[list[Piece], float]] | None = None
+        self.deadline = 0.0
+        """Until when, by the loop's clock, the pieces last given may be used."""
+
+    async def first(self) -> list[Piece]:
+        """The first pieces. Raises CraqenError."""
+        return await self.next(0)
+
+    async def next(self, sent_bytes: int) -> list[Piece]:
+        """The pieces behind the *sent_bytes* that were sent of those last given; none at the end.
+
+        Raises CraqenError.
+        """
+        self._position += sent_bytes
+        if self._position >= self._end:
+            return []
+        ahead, self._ahead = self._ahead, None
+        located: tuple[list[Piece], float] | None = None
+        if ahead is not None:
+            if self._position == self._step_end:
+                located = await ahead
+                if located[1] < self._loop.time():
+                    located = None  # so slow was the client
+            else:
+                _drop(ahead)
+        self._step_end = min(self._position + STEP_BYTES, self._end)
+        pieces, self.deadline = located or await self._locate(self._position, self._step_end)
+        if self._step_end < self._end:
+            behind = min(self._step_end + STEP_BYTES, self._end)
+            self._ahead = asyncio.create_task(self._locate(self._step_end, behind))
+        return pieces
+
+    async def _locate(self, start: int, end: int) -> tuple[list[Piece], float]:
+        asked = self._loop.time()
+        pieces = await self._data.locate(
+            self._extents, start, end - start, generation=self._inode.generation
+        )
+        return pieces, asked + self._data.lease_seconds
+
+    def close(self) -> None:
+        """No more is wanted."""
+        if self._ahead is not None:
+            _drop(self._ahead)
+
+
+def _drop(task: asyncio.Task[tuple[list[Piece], float]]) -> None:
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    task.cancel()
 
 
 class _Hold:
@@ -87,130 +143,15 @@ class _Hold:
         self._handle = 0
 
     async def keep(self) -> None:
-        """Called between steps."""
+        """Called at least as often as places have to be looked up anew."""
         if self._handle or asyncio.get_running_loop().time() < self._due:
             return
-        self._handle = next(_handles)
-        await self._exchange.services.meta.open_session(
-            self._inode.inode_id, self._handle, write=False
-        )
+        handle = next(_handles)
+        await self._exchange.services.meta.open_session(self._inode.inode_id, handle, write=False)
+        self._handle = handle
 
     async def end(self) -> None:
+        """Let go of the object."""
         if self._handle:
             with contextlib.suppress(CraqenError):
                 await self._exchange.services.meta.close_session(self._inode.inode_id, self._handle)
-
-
-class _Sender:
-    """Writes to one connection: through the transport, or past it by sendfile when it is empty."""
-
-    def __init__(self, exchange: Exchange, transport: asyncio.Transport) -> None:
-        self._exchange = exchange
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._socket: socket.socket | None = None
-        secured = transport.get_extra_info("ssl_object") is not None
-        self._plain = not secured
-
-    async def send(self, head: bytes, pieces: list[Piece]) -> None:
-        """Send *head* and *pieces*, in order; return when the kernel or the transport has them."""
-        first = pieces[0]
-        if head and len(pieces) == 1 and isinstance(first, FilePiece):
-            if first.length <= PLAIN_SEND_BYTES_MAX:
-                self._transport.write(head + os.pread(first.descriptor, first.length, first.offset))
-                return
-        if head:
-            self._transport.write(head)
-        for piece in pieces:
-            if isinstance(piece, FilePiece):
-                if self._plain:
-                    await self._send_file(piece)
-                else:
-                    await self._copy_file(piece)
-            elif isinstance(piece, MemoryPiece):
-                await self._write(piece.data)
-            else:
-                zeros = memoryview(bytes(min(COPY_BYTES, piece.length)))
-                left = piece.length
-                while left:
-                    await self._write(zeros[: min(left, len(zeros))])
-                    left -= min(left, len(zeros))
-
-    async def _write(self, data: memoryview | bytes) -> None:
-        if self._transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        self._transport.write(data)
-        async with asyncio.timeout(STALL_TIMEOUT_SECONDS):
-            await self._exchange.request.protocol._drain_helper()
-
-    async def _copy_file(self, piece: FilePiece) -> None:
-        position, end = piece.offset, piece.offset + piece.length
-        while position < end:
-            data = os.pread(piece.descriptor, min(COPY_BYTES, end - position), position)
-            if not data:
-                raise OSError("a block file ended early")
-            await self._write(data)
-            position += len(data)
-
-    async def _send_file(self, piece: FilePiece) -> None:
-        await self._drained()
-        target = self._target()
-        position, end = piece.offset, piece.offset + piece.length
-        while position < end:
-            try:
-                sent = os.sendfile(
-                    target, piece.descriptor, position, min(SENDFILE_BYTES, end - position)
-                )
-            except BlockingIOError:
-                await self._writable(target)
-                continue
-            if sent == 0:
-                raise OSError("a block file ended early")
-            position += sent
-
-    async def _drained(self) -> None:
-        """Return once the transport has handed everything to the kernel: what sendfile sends comes
-        after it."""
-        if self._transport.get_write_buffer_size() == 0:
-            return
-        self._transport.set_write_buffer_limits(0)
-        try:
-            async with asyncio.timeout(STALL_TIMEOUT_SECONDS):
-                while self._transport.get_write_buffer_size():
-                    if self._transport.is_closing():
-                        raise ConnectionResetError("the client is gone")
-                    await self._exchange.request.protocol._drain_helper()
-                    await asyncio.sleep(0)
-        finally:
-            self._transport.set_write_buffer_limits()
-
-    def _target(self) -> int:
-        """A descriptor of the connection of our own: the loop watches the original for its
-        transport."""
-        if self._socket is None:
-            original = self._transport.get_extra_info("socket")
-            if original is None:
-                raise ConnectionResetError("the client is gone")
-            self._socket = socket.socket(fileno=os.dup(original.fileno()))
-            self._socket.setblocking(False)
-        return self._socket.fileno()
-
-    async def _writable(self, target: int) -> None:
-        if self._transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        waiter = self._loop.create_future()
-        self._loop.add_writer(target, _wake, waiter)
-        try:
-            async with asyncio.timeout(STALL_TIMEOUT_SECONDS):
-                await waiter
-        finally:
-            self._loop.remove_writer(target)
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

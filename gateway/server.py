@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import secrets
 import signal
 import socket
 import ssl
 from collections.abc import Callable
-
-from aiohttp.web import Server
 
 from ..core.client.connect import Client, connect
 from ..core.clock import SystemClock
@@ -20,18 +19,17 @@ from ..core.options import Config
 from .app import Application
 from .auth.authenticator import Authenticator
 from .auth.credential_file import FileCredentialStore
+from .buffers import BufferPool
 from .exchange import Services
 from .listings import Person
+from .protocol import CONNECTIONS_MAX, GatewayServer
 from .reply import ServerHead
 from .routing import Router
 from .tls import Certificates
 
-HEADER_BYTES_MAX = 32 * 1024  # presigned URLs with session tokens and 2 KiB of metadata
-READ_BUFFER_BYTES = 256 * 1024
-KEEPALIVE_SECONDS = 75.0
-LINGER_SECONDS = 5.0  # for a body that nobody wants, before the connection is closed
 DRAIN_SECONDS = 10.0  # for requests under way when the worker stops
 BACKLOG = 1024
+DESCRIPTORS_BESIDE = 1024  # block files, sockets of the store, the rest
 LEASE_CHECK_SECONDS = 1.0
 ROOT_NAME = "root"
 
@@ -46,21 +44,50 @@ async def run_worker(config: Config, number: int, ready: Callable[[str], None]) 
         loop.add_signal_handler(name, stop.set)
     certificates = Certificates(config) if config.gateway.tls else None
     credentials = FileCredentialStore(config.credentials_file)
+    _raise_descriptor_limit()
     client = await connect(config, f"gateway {number}")
     try:
-        application = Application(_services(config, client, credentials))
-        server = _low_level_server(application)
-        listener = _listen(config)
-        context = None if certificates is None else certificates.context
+        endpoint = RunningEndpoint(
+            _services(config, client, credentials),
+            None if certificates is None else certificates.context,
+        )
         loop.add_signal_handler(signal.SIGHUP, _reload, credentials, certificates)
-        serving = await loop.create_server(server, sock=listener, ssl=context, backlog=BACKLOG)
+        await endpoint.start(_listen(config))
         ready(endpoint_of(config))
         code = await _until_stopped(stop, client)
-        serving.close()
-        await server.shutdown(DRAIN_SECONDS)
+        await endpoint.stop()
         return code
     finally:
         await client.close()
+
+
+class RunningEndpoint:
+    """The S3 door on one listening socket, until it is stopped."""
+
+    def __init__(
+        self,
+        services: Services,
+        context: ssl.SSLContext | None = None,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self._context = context
+        self._server = GatewayServer(Application(services), connections_max=connections_max)
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve *listener*, which is bound; it is closed in the end."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            self._server, sock=listener, ssl=self._context, backlog=BACKLOG
+        )
+
+    async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        """Take no more connections; let requests under way end, but not for longer than
+        *drain_seconds*."""
+        if self._listening is not None:
+            self._listening.close()
+        await self._server.shutdown(drain_seconds)
 
 
 def endpoint_of(config: Config) -> str:
@@ -79,6 +106,7 @@ def _services(config: Config, client: Client, credentials: FileCredentialStore) 
         meta=client.meta,
         data=client.data,
         executor=client.executor,
+        buffers=BufferPool(),
         clock=SystemClock(),
         router=Router(options.base_domains),
         authenticator=Authenticator(credentials, region=options.region),
@@ -87,20 +115,6 @@ def _services(config: Config, client: Client, credentials: FileCredentialStore) 
         person=Person(ROOT_NAME, ROOT_NAME),
         removal_grace_seconds=config.meta.removal_grace_seconds,
         head=ServerHead(secrets.token_hex(16)),
-    )
-
-
-def _low_level_server(application: Application) -> Server:
-    # auto_decompress: a body with "Content-Encoding: gzip" is an object that is stored as it came.
-    return Server(
-        application.handle,  # type: ignore[arg-type]
-        access_log=None,
-        auto_decompress=False,
-        max_line_size=HEADER_BYTES_MAX,
-        max_field_size=HEADER_BYTES_MAX,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        read_bufsize=READ_BUFFER_BYTES,
     )
 
 
@@ -120,6 +134,16 @@ def _listen(config: Config) -> socket.socket:
             f"{error.strerror}"
         ) from error
     return listener
+
+
+def _raise_descriptor_limit() -> None:
+    """Each connection takes a descriptor, a large answer one more: ask for what the host allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS_MAX + DESCRIPTORS_BESIDE
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _until_stopped(stop: asyncio.Event, client: Client) -> int:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 
 import msgspec
 
-from ...core.limits import MIB, PART_BYTES_MAX, PUT_BYTES_MAX
-from ...core.meta.records import ObjectAttributes, ObjectView, Part, Upload
+from ...core.limits import PART_BYTES_MAX, PUT_BYTES_MAX
+from ...core.meta.records import NewContent, ObjectAttributes, ObjectView, Part, Upload
 from .. import documents
 from ..attributes import attributes_of, header_tags, storage_class_of
-from ..body.checksums import ALGORITHMS, encode, find_algorithm
+from ..body.checksums import ALGORITHMS, Algorithm, find_algorithm
+from ..body.verification import BodyResult, BodyVerifier
 from ..conditions import check_copy_source, write_conditions
 from ..copy_source import CopySource, parse_copy_source
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange, content_size
 from ..ranges import ByteRange, parse_copy_range
+from ..receive import Received
 from ..reply import Reply, xml_reply
 from .multipart import part_number_of
-
-READ_BYTES = 4 * MIB
 
 
 async def _source(exchange: Exchange) -> tuple[CopySource, ObjectView]:
@@ -108,44 +108,60 @@ async def _with_checksum(
         and algorithm.name in present.checksums
     ):
         return attributes
-    md5, value = await _digest(
-        exchange, view, ByteRange(0, content_size(view.inode)), algorithm.name
-    )
-    etag = view.inode.effective_etag()
+    digest = await _digest(exchange, view, ByteRange(0, content_size(view.inode)), algorithm)
+    # The ETag of a file that was written in place describes nothing: now there is a better one.
+    etag = digest.md5 if view.inode.effective_etag().endswith("-w") else ""
     return msgspec.structs.replace(
-        attributes,
-        etag=etag if etag == md5 or "-" in etag else md5,
-        checksums={algorithm.name: value},
-        checksum_type="FULL_OBJECT",
+        attributes, etag=etag, checksums=digest.checksums, checksum_type="FULL_OBJECT"
     )
 
 
 async def _digest(
-    exchange: Exchange, view: ObjectView, span: ByteRange, algorithm_name: str
-) -> tuple[str, str]:
-    """Hex MD5 and base64 checksum of a range of an object; reads it."""
-    services = exchange.services
-    md5 = hashlib.md5(usedforsecurity=False)
-    hasher = ALGORITHMS[algorithm_name].new() if algorithm_name else None
+    exchange: Exchange, view: ObjectView, span: ByteRange, algorithm: Algorithm
+) -> BodyResult:
+    """MD5 and checksum of a range of an object, from what is known or by reading it."""
     inode = view.inode
+    known = _known_digest(view, span, algorithm)
+    if known is not None:
+        return known
+    verifier = BodyVerifier(default=algorithm)
     if view.inline_data is not None or inode.size == 0:
-        data = (view.inline_data or b"").ljust(inode.size, b"\0")
-        piece = data[span.start : span.start + span.length]
-        md5.update(piece)
-        if hasher is not None:
-            hasher.update(piece)
-    else:
-        extents = await services.meta.extents(inode, span.start, span.length)
-        buffer = memoryview(bytearray(min(READ_BYTES, span.length)))
-        position, end = span.start, span.start + span.length
+        verifier.update(_inline_piece(view, span))
+        return verifier.finish()
+    services = exchange.services
+    loop = asyncio.get_running_loop()
+    extents = await services.meta.extents(inode, span.start, span.length)
+    buffer = await services.buffers.take()
+    position, end = span.start, span.start + span.length
+    try:
         while position < end:
-            view_piece = buffer[: min(len(buffer), end - position)]
-            await services.data.read(extents, position, view_piece, generation=inode.generation)
-            md5.update(view_piece)
-            if hasher is not None:
-                hasher.update(view_piece)
-            position += len(view_piece)
-    return md5.hexdigest(), "" if hasher is None else encode(hasher.digest())
+            piece = buffer[: min(len(buffer), end - position)]
+            await services.data.read(extents, position, piece, generation=inode.generation)
+            jobs = [loop.run_in_executor(services.executor, lane, piece) for lane in verifier.lanes]
+            await asyncio.wait(jobs)
+            position += len(piece)
+    finally:
+        services.buffers.give(buffer)
+    return verifier.finish()
+
+
+def _known_digest(view: ObjectView, span: ByteRange, algorithm: Algorithm) -> BodyResult | None:
+    """The digests of the whole object, if they were stored and still hold."""
+    inode, present = view.inode, view.inode.object
+    if present is None or present.etag_generation != inode.generation or "-" in present.etag:
+        return None
+    if span.length != inode.size or present.checksum_type != "FULL_OBJECT":
+        return None
+    value = present.checksums.get(algorithm.name)
+    if value is None:
+        return None
+    return BodyResult(inode.size, present.etag, {algorithm.name: value})
+
+
+def _inline_piece(view: ObjectView, span: ByteRange) -> bytes:
+    """A range of an object whose bytes are in its record; grown by truncation it ends in zeros."""
+    data = (view.inline_data or b"").ljust(view.inode.size, b"\0")
+    return data[span.start : span.start + span.length]
 
 
 async def copy_part(exchange: Exchange) -> Reply:
@@ -162,29 +178,22 @@ async def copy_part(exchange: Exchange) -> Reply:
     span = ByteRange(0, size) if text is None else parse_copy_range(text, size)
     if span.length > PART_BYTES_MAX:
         raise S3Error("EntityTooLarge")
-    algorithm = upload.checksum_algorithm or "crc64nvme"
-    md5, value = await _digest(exchange, view, span, algorithm)
-    checksums = {algorithm: value}
+    algorithm = ALGORITHMS[upload.checksum_algorithm or "crc64nvme"]
+    digest = await _digest(exchange, view, span, algorithm)
     if view.inline_data is not None or view.inode.size == 0:
-        part = await _inline_part(exchange, view, span, number, md5, checksums, upload)
+        part = await _inline_part(exchange, _inline_piece(view, span), number, digest, upload)
     else:
-        part = await meta.copy_part(upload, number, view, span.start, span.length, md5, checksums)
+        part = await meta.copy_part(
+            upload, number, view, span.start, span.length, digest.md5, digest.checksums
+        )
     return xml_reply(documents.copy_part(part.etag, part.modified_ns, part.checksums))
 
 
 async def _inline_part(
-    exchange: Exchange,
-    view: ObjectView,
-    span: ByteRange,
-    number: int,
-    md5: str,
-    checksums: dict[str, str],
-    upload: Upload,
+    exchange: Exchange, piece: bytes, number: int, digest: BodyResult, upload: Upload
 ) -> Part:
     """A part of a small object: its bytes go into a segment of their own."""
     services = exchange.services
-    data = (view.inline_data or b"").ljust(view.inode.size, b"\0")
-    piece = data[span.start : span.start + span.length]
     await services.meta.ensure_ids(1)
     segment_id = services.meta.new_segment_id()
     layout = services.meta.layout_of(segment_id, in_place=False)
@@ -192,8 +201,9 @@ async def _inline_part(
     try:
         await writer.write(memoryview(piece))
         extents = await writer.finish()
-        part = Part(number, len(piece), md5, services.clock.wall_ns(), checksums, extents)
-        return await services.meta.put_part(upload, part)
     except BaseException:
-        await writer.abort()
+        await asyncio.shield(writer.abort())
         raise
+    content = NewContent(len(piece), None, extents)
+    part = Part(number, len(piece), digest.md5, services.clock.wall_ns(), digest.checksums, extents)
+    return await Received(content, digest, writer).put_by(services.meta.put_part(upload, part))

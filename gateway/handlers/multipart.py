@@ -22,17 +22,21 @@ from ..body.checksums import (
     combine_full_object,
     composite,
     multipart_checksum,
+    split_composite,
+    stated_checksum,
 )
 from ..body.digest import multipart_etag, quote_etag
 from ..conditions import write_conditions
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
+from ..listings import ListQuery
 from ..receive import read_document, receive_content
 from ..reply import Reply, xml_reply
 from ..request_documents import parse_complete_multipart_upload
 from .listing import key_bytes, list_query, page_limit
 
 PARTS_PER_READ = 1000
+_BEHIND = b"\xff"  # in no key, as keys are UTF-8: a prefix with it is behind all keys below it
 
 
 def part_number_of(exchange: Exchange) -> int:
@@ -86,26 +90,33 @@ async def upload_part(exchange: Exchange) -> Reply:
     if length.isdigit() and int(length) > PART_BYTES_MAX + (1 << 20):
         raise S3Error("EntityTooLarge")
     default = upload.checksum_algorithm or "crc64nvme"
-    content, result = await receive_content(exchange, inline=False, default_algorithm=default)
-    if upload.checksum_algorithm and upload.checksum_algorithm not in result.checksums:
-        given = next(iter(result.checksums), "none")
-        raise S3Error(
-            "InvalidRequest",
-            f"Checksum Type mismatch occurred, expected checksum Type: "
-            f"{upload.checksum_algorithm}, actual checksum Type: {given}",
-        )
+    _check_algorithm(exchange, upload)
+    received = await receive_content(exchange, inline=False, default_algorithm=default)
+    result = received.result
     part = Part(
         number,
         result.length_bytes,
         result.md5,
         services.clock.wall_ns(),
         result.checksums,
-        content.extents,
+        received.content.extents,
     )
-    await services.meta.put_part(upload, part)
+    await received.put_by(services.meta.put_part(upload, part))
     headers = {"ETag": quote_etag(result.md5)}
     headers |= {f"x-amz-checksum-{name}": value for name, value in result.checksums.items()}
     return Reply(200, headers)
+
+
+def _check_algorithm(exchange: Exchange, upload: Upload) -> None:
+    """Raise S3Error InvalidRequest if the part comes with another checksum than the upload's."""
+    stated = stated_checksum(exchange.headers)
+    wanted = upload.checksum_algorithm
+    if stated is not None and wanted and stated.algorithm.name != wanted:
+        raise S3Error(
+            "InvalidRequest",
+            f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum "
+            f"Type: {stated.algorithm.name}",
+        )
 
 
 async def list_parts(exchange: Exchange) -> Reply:
@@ -132,44 +143,80 @@ async def list_parts(exchange: Exchange) -> Reply:
 
 
 async def list_uploads(exchange: Exchange) -> Reply:
-    """ListMultipartUploads. A delimiter groups what was read of this page."""
+    """ListMultipartUploads."""
     query = list_query(exchange)
     query = query._replace(limit=page_limit(exchange.query.get("max-uploads"), "max-uploads"))
     key_marker = key_bytes(exchange.query.get("key-marker", ""))
     id_marker = exchange.query.get("upload-id-marker", "") if key_marker else ""
-    uploads: list[Upload] = []
-    more = False
     await exchange.services.meta.get_bucket(exchange.bucket)
-    if query.limit:
-        uploads, more = await exchange.services.meta.list_uploads(
-            exchange.bucket,
-            prefix=query.prefix,
-            after_key=key_marker,
-            after_upload_id=id_marker,
-            limit=query.limit,
-        )
-    last = uploads[-1] if more else None
-    shown: list[Upload] = []
-    prefixes: list[bytes] = []
-    for upload in uploads:
-        at = upload.key.find(query.delimiter, len(query.prefix)) if query.delimiter else -1
-        if at < 0:
-            shown.append(upload)
-            continue
-        common = upload.key[: at + len(query.delimiter)]
-        if common not in prefixes[-1:]:
-            prefixes.append(common)
+    page = _UploadsPage(exchange, query, key_marker, id_marker)
+    await page.read()
     return xml_reply(
         documents.list_multipart_uploads(
             query,
-            shown,
-            prefixes,
+            page.uploads,
+            page.prefixes,
             key_marker=key_marker,
             upload_id_marker=id_marker,
-            next_markers=None if last is None else (last.key, last.upload_id),
+            next_markers=page.next_markers,
             owner=exchange.services.person,
         )
     )
+
+
+class _UploadsPage:
+    """One page of uploads, those that share a prefix up to the delimiter rolled up in one line."""
+
+    def __init__(
+        self, exchange: Exchange, query: ListQuery, key_marker: bytes, id_marker: str
+    ) -> None:
+        self.uploads: list[Upload] = []
+        self.prefixes: list[bytes] = []
+        self.next_markers: tuple[bytes, str] | None = None
+        """Where the next page begins; None if this is the last."""
+        self._meta = exchange.services.meta
+        self._query = query
+        self._after = key_marker, id_marker
+        if key_marker and self._common_prefix(key_marker) == key_marker:
+            self._after = key_marker + _BEHIND, ""
+
+    async def read(self) -> None:
+        """Fill the page."""
+        last: tuple[bytes, str] | None = None
+        more = self._query.limit > 0
+        while more:
+            room = self._query.limit - len(self.uploads) - len(self.prefixes)
+            found, more = await self._next(max(room, 1))
+            if not room:
+                self.next_markers = last if found else None
+                return
+            for upload in found:
+                common = self._common_prefix(upload.key)
+                if common is None:
+                    self.uploads.append(upload)
+                    last = self._after = upload.key, upload.upload_id
+                else:
+                    self.prefixes.append(common)
+                    last = common, ""
+                    self._after = common + _BEHIND, ""
+                    more = True  # behind all those that share the prefix
+                    break
+            more = more and bool(found)
+
+    def _common_prefix(self, key: bytes) -> bytes | None:
+        query = self._query
+        at = key.find(query.delimiter, len(query.prefix)) if query.delimiter else -1
+        return None if at < 0 else key[: at + len(query.delimiter)]
+
+    async def _next(self, limit: int) -> tuple[list[Upload], bool]:
+        key, upload_id = self._after
+        return await self._meta.list_uploads(
+            self._query.bucket,
+            prefix=self._query.prefix,
+            after_key=key,
+            after_upload_id=upload_id,
+            limit=limit,
+        )
 
 
 async def abort(exchange: Exchange) -> Reply:
@@ -253,12 +300,22 @@ def _object_checksum(
     named: Sequence[CompletedPart],
     stored: dict[int, Part],
 ) -> dict[str, str]:
-    """The checksum of the whole, from those of its parts; compared with what the client states."""
-    name = upload.checksum_algorithm
-    parts = [stored[part.number] for part in named if part.number in stored]
-    if not name or len(parts) != len(named) or any(name not in part.checksums for part in parts):
-        return {}
+    """The checksum of the whole, from those of its parts; compared with what the client states.
+
+    Raises S3Error BadDigest, InvalidRequest.
+    """
+    name = upload.checksum_algorithm or "crc64nvme"
     algorithm = ALGORITHMS[name]
+    kind = exchange.headers.get("x-amz-checksum-type", "").upper()
+    if kind and upload.checksum_type and kind != upload.checksum_type:
+        raise S3Error(
+            "InvalidRequest",
+            f"The upload was created using the {upload.checksum_type} checksum mode. The complete "
+            "request must use the same checksum mode.",
+        )
+    parts = [stored[part.number] for part in named if part.number in stored]
+    if len(parts) != len(named) or any(name not in part.checksums for part in parts):
+        return {}  # an upload without an algorithm may have parts with any
     if upload.checksum_type == COMPOSITE:
         value = composite(algorithm, [part.checksums[name] for part in parts])
     else:
@@ -266,7 +323,7 @@ def _object_checksum(
             algorithm, [(part.checksums[name], part.size) for part in parts]
         )
     stated = exchange.headers.get(algorithm.header)
-    if stated is not None and stated not in (value, value.split("-")[0]):
+    if stated is not None and stated not in (value, split_composite(value)[0]):
         raise S3Error(
             "BadDigest",
             f"The {algorithm.label} you specified did not match the calculated checksum.",

@@ -73,7 +73,7 @@ async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRang
         if range_header is not None and not range_applies(headers, etag, inode.mtime_ns):
             range_header = None
         found = requested_range(range_header, part_number, size, part_sizes)
-        if found is not None:
+        if found is not None and size:
             span, status = found, 206
             answer["Content-Range"] = span.content_range(size)
             for name in [name for name in answer if name.startswith("x-amz-checksum-")]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from ...core.errors import NotFoundError
+from ...core.limits import INLINE_BYTES_MAX
+from ...core.meta.conditions import check_conditions
+from ...core.meta.records import NO_CONDITIONS, Inode, WriteConditions
 from ..attributes import attributes_of, checksum_headers
 from ..body.checksums import FULL_OBJECT
 from ..body.digest import quote_etag
 from ..conditions import write_conditions
 from ..errors import S3Error
 from ..exchange import Exchange
+from ..headers import Headers
 from ..receive import receive_content
 from ..reply import Reply
 
@@ -21,23 +26,25 @@ async def put_object(exchange: Exchange) -> Reply:
         raise S3Error("NotImplemented", "Appending is not implemented by this release")
     attributes = attributes_of(headers)
     conditions = write_conditions(headers)
-    if exchange.headers.get("expect"):
-        # Before a client that asks first sends gigabytes: is there such a bucket?
-        await services.meta.get_bucket(exchange.bucket)
-    content, result = await receive_content(exchange, inline=True)
+    if exchange.expects_continue or _is_large(headers):
+        await _check_beforehand(exchange, conditions)
+    received = await receive_content(exchange, inline=True)
+    result = received.result
     attributes = msgspec.structs.replace(
         attributes,
         etag=result.md5,
         checksums=result.checksums,
         checksum_type=FULL_OBJECT,
     )
-    put = await services.meta.put_object(
-        exchange.bucket,
-        exchange.key,
-        content,
-        attributes,
-        services.owner,
-        conditions=conditions,
+    put = await received.put_by(
+        services.meta.put_object(
+            exchange.bucket,
+            exchange.key,
+            received.content,
+            attributes,
+            services.owner,
+            conditions=conditions,
+        )
     )
     return Reply(
         200,
@@ -46,3 +53,27 @@ async def put_object(exchange: Exchange) -> Reply:
             **checksum_headers(result.checksums, FULL_OBJECT),
         },
     )
+
+
+def _is_large(headers: Headers) -> bool:
+    """Whether it pays to look whether the request can succeed before its body is received."""
+    length = headers.get("content-length")
+    return length is None or int(length) > INLINE_BYTES_MAX
+
+
+async def _check_beforehand(exchange: Exchange, conditions: WriteConditions) -> None:
+    """Refuse now what is sure to be refused when the object is put, where it is checked again.
+
+    Raises BucketNotFoundError, NotFoundError, PreconditionFailedError.
+    """
+    meta = exchange.services.meta
+    await meta.get_bucket(exchange.bucket)
+    if conditions is NO_CONDITIONS:
+        return
+    present: Inode | None = None
+    try:
+        view = await meta.get_object(exchange.bucket, exchange.key, with_data=False)
+        present = view.inode
+    except NotFoundError:
+        pass
+    check_conditions(conditions, present, "the object")

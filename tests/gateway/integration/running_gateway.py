@@ -1,0 +1,171 @@
+"""A gateway in a thread of this process, on an ephemeral loopback port: the production server over
+a namespace in memory and a data store in a folder that fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket
+import ssl
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import uvloop
+from botocore.config import Config as BotoConfig
+
+from craqen.core.clock import SystemClock
+from craqen.core.kv.memory import MemoryStore
+from craqen.core.meta.local import LocalMetaStore
+from craqen.core.meta.records import Owner
+from craqen.core.options import MetaOptions
+from craqen.gateway.auth.authenticator import Authenticator
+from craqen.gateway.buffers import BufferPool
+from craqen.gateway.exchange import Services
+from craqen.gateway.listings import Person
+from craqen.gateway.protocol import CONNECTIONS_MAX
+from craqen.gateway.reply import ServerHead
+from craqen.gateway.routing import Router
+from craqen.gateway.server import RunningEndpoint
+from craqen.tests.gateway.integration.faulty_data import FaultyDataStore
+from craqen.tests.gateway.unit.signing_client import ACCESS_KEY, REGION, SECRET_KEY, OneUser
+
+BASE_DOMAIN = "s3.test"
+START_TIMEOUT_SECONDS = 20.0
+REMOVAL_GRACE_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+class Gateway:
+    """The running server, and what tests look at behind it."""
+
+    def __init__(self, folder: Path, context: ssl.SSLContext | None, connections_max: int) -> None:
+        self.data = FaultyDataStore(folder)
+        self.folder = folder
+        self.port = 0
+        self.secure = context is not None
+        self.buffers = BufferPool(4)
+        self._context = context
+        self._connections_max = connections_max
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
+        self.meta: LocalMetaStore
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        try:
+            kv = MemoryStore()
+            clock = SystemClock()
+            options = MetaOptions(removal_grace_seconds=REMOVAL_GRACE_SECONDS)
+            self.meta = await LocalMetaStore.open(kv, clock, options, description="test")
+            executor = concurrent.futures.ThreadPoolExecutor(2)
+            services = Services(
+                meta=self.meta,
+                data=self.data,
+                executor=executor,
+                buffers=self.buffers,
+                clock=clock,
+                router=Router([BASE_DOMAIN]),
+                authenticator=Authenticator(OneUser(), region=REGION),
+                region=REGION,
+                owner=Owner(7, 8),
+                person=Person("root", "root"),
+                removal_grace_seconds=options.removal_grace_seconds,
+                head=ServerHead("host"),
+            )
+            endpoint = RunningEndpoint(
+                services, self._context, connections_max=self._connections_max
+            )
+            listener = socket.create_server(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+            await endpoint.start(listener)
+        except BaseException as error:
+            self._started.set_exception(error)
+            raise
+        self._started.set_result(None)
+        await self._stop.wait()
+        await endpoint.stop(drain_seconds=1.0)
+        await self.meta.close()
+        await self.data.close()
+        await kv.close()
+        executor.shutdown()
+
+    def start(self) -> None:
+        self._thread.start()
+        self._started.result(START_TIMEOUT_SECONDS)
+
+    def stop(self) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_TIMEOUT_SECONDS)
+        assert not self._thread.is_alive(), "the gateway did not stop"
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run *work* on the server's loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_SECONDS)
+
+    @property
+    def host(self) -> str:
+        """As it stands in the Host header."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The endpoint's URL."""
+        return f"{'https' if self.secure else 'http'}://{self.host}"
+
+    def client(self, **options: Any) -> Any:
+        """A boto3 client; *options* go to its configuration."""
+        options.setdefault("retries", {"max_attempts": 0})
+        options.setdefault("s3", {"addressing_style": "path"})
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            region_name=REGION,
+            verify=False,
+            config=BotoConfig(**options),
+        )
+
+    def segments(self) -> set[str]:
+        """Names of the segments that have bytes on disk."""
+        return {path.name for path in self.folder.iterdir()}
+
+    def free_buffers(self) -> int:
+        """Receive buffers that nobody holds."""
+
+        async def count() -> int:
+            taken = []
+            while (buffer := self.buffers.take_now()) is not None:
+                taken.append(buffer)
+            for buffer in taken:
+                self.buffers.give(buffer)
+            return len(taken)
+
+        return self.call(count())
+
+
+@contextmanager
+def running_gateway(
+    folder: Path,
+    *,
+    context: ssl.SSLContext | None = None,
+    connections_max: int = CONNECTIONS_MAX,
+) -> Iterator[Gateway]:
+    """A gateway that keeps its segments in *folder*."""
+    gateway = Gateway(folder, context, connections_max)
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
