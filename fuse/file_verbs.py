@@ -127,14 +127,14 @@ class FileVerbs(OperationsBase):
         self, fh: FileHandleT, off: int, size: int
     ) -> Buffer:
         file = self._files[fh].file
-        data = self._client.read_now(file, off, size)
-        if data is not None:
-            return data
         if size < POOLED_READ_BYTES_MIN:
-            return await self._client.read(file, off, size)
+            data = self._client.read_now(file, off, size)
+            return await self._client.read(file, off, size) if data is None else data
+        size = min(size, READ_BYTES_MAX)
         buffer = _buffers.pop() if _buffers else memoryview(bytearray(READ_BYTES_MAX))
         try:
-            return await self._client.read(file, off, min(size, READ_BYTES_MAX), buffer)
+            data = self._client.read_now(file, off, size, buffer)
+            return await self._client.read(file, off, size, buffer) if data is None else data
         finally:
             # pyfuse3 sends the answer before the loop runs anything else.
             asyncio.get_running_loop().call_soon(_give_back, buffer)

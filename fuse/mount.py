@@ -29,6 +29,7 @@ from .verbs import KernelNotifications
 
 UPKEEP_SECONDS = 1.0
 END_SECONDS = 10.0  # for requests under way when the mount goes
+FLUSH_SECONDS = 60.0  # for what is not stored yet then; a store that does not answer keeps nobody
 
 _log = logging.getLogger("craqen.mount")
 
@@ -178,7 +179,10 @@ class Mount:
 
     async def _flush_all(self) -> None:
         try:
-            await self._client.flush_all()
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._client.flush_all()
+        except TimeoutError:
+            _log.error("what was written could not all be stored in %g s", FLUSH_SECONDS)
         except CraqenError as error:
             _log.error("some of what was written cannot be stored: %s", error)
 

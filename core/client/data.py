@@ -12,7 +12,7 @@ from ..chunks.integrity import BlockContent
 from ..clock import Clock
 from ..errors import CraqenError, DataLossError
 from ..ids import ChunkId
-from ..limits import BATCH_ITEMS_MAX, MIB
+from ..limits import BATCH_ITEMS_MAX, KIB, MIB
 from ..meta.records import Extent, Layout
 from ..wire.messages import (
     ChunkSummary,
@@ -33,6 +33,7 @@ from .writer import ClusterSegmentWriter
 
 PARALLEL_SPANS_MAX = 8  # chunk reads of one call under way at once
 COPY_BUFFER_BYTES = 4 * MIB
+NOW_FROM_DISK_BYTES_MAX = 64 * KIB  # what the event loop may wait for the disk for
 
 
 class ClusterDataStore:
@@ -144,9 +145,8 @@ class ClusterDataStore:
         """Fill *into* without waiting, if it lies in one chunk whose place is known; else return
         False.
 
-        For small reads on a hot path: a blocking read from the page cache or disk. A damaged page
-        also
-        gives False: the ordinary ``read`` then tries the other replicas.
+        A small read may wait for the disk; a large one is done only from memory. A damaged page
+        also gives False: the ordinary ``read`` then tries the other replicas.
         """
         spans = plan_range(extents, offset, len(into))
         if len(spans) != 1 or isinstance(spans[0], HoleSpan):
@@ -155,8 +155,11 @@ class ClusterDataStore:
         place = self._reader.known_place(span, generation)
         if place is None:
             return False
+        content = place.content
         try:
-            read_place(span, place.content, into)
+            if len(into) > NOW_FROM_DISK_BYTES_MAX:
+                return content is not None and content.read_cached(span.chunk_offset, into)
+            read_place(span, content, into)
         except DataLossError:
             return False
         return True

@@ -19,7 +19,7 @@ import msgspec
 
 from ..clock import Clock
 from ..errors import CraqenError, LimitExceededError, StaleHandleError
-from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, KIB, MIB
+from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, MIB
 from ..meta.records import Inode, SetAttributes
 from ..meta.store import MetaStore
 from .dirty import DirtyRanges
@@ -29,7 +29,6 @@ from .write_back import WriteBack
 DIRTY_BYTES_MAX = 64 * MIB  # default for all open files together
 FLUSH_BYTES = 8 * MIB  # from here on a file's whole chunks are stored while more arrives
 WRITE_BACK_SECONDS = 5.0  # nothing written stays in memory alone for longer than about this
-READ_NOW_BYTES_MAX = 64 * KIB  # larger reads are worth a thread
 REFRESHES_MAX = 4  # a file replaced under every attempt of a read
 
 Buffer = bytes | bytearray | memoryview
@@ -231,8 +230,10 @@ class FileClient:
 
     # Reading
 
-    def read_now(self, file: OpenFile, offset: int, length: int) -> Buffer | None:
-        """The bytes, if they can be had without waiting; else None. The hot path of small reads."""
+    def read_now(
+        self, file: OpenFile, offset: int, length: int, buffer: memoryview | None = None
+    ) -> Buffer | None:
+        """As ``read``, if the bytes can be had without waiting; else None. The hot path."""
         state = file.state
         inode = state.inode
         if inode is None or state.stale or state.changed:
@@ -243,10 +244,10 @@ class FileClient:
         if inode.inline:
             data = state.inline_data
             return None if data is None else _slice(data, offset, length)
-        if length > READ_NOW_BYTES_MAX or inode.extent_pages:
+        if inode.extent_pages:
             return None
-        into = bytearray(length)
-        if self._data.read_now(inode.extents, offset, memoryview(into), inode.generation):
+        into = memoryview(bytearray(length)) if buffer is None else buffer[:length]
+        if self._data.read_now(inode.extents, offset, into, inode.generation):
             return into
         return None
 

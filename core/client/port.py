@@ -82,9 +82,9 @@ class DataStore(Protocol):
     def read_now(
         self, extents: Sequence[Extent], offset: int, into: memoryview, generation: int
     ) -> bool:
-        """Fill *into* without waiting for anything but the disk, if the place of the bytes is
-        known;
-        else return False (then ``read`` says what is the matter). For small reads on hot paths."""
+        """Fill *into* at once, if the place of the bytes is known, and large ones are in the
+        system's memory; else return False (``read`` then gets them, or says what is the matter).
+        For hot paths."""
         ...
 
     async def read_batch(

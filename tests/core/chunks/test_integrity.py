@@ -81,3 +81,27 @@ def test_summing_in_pieces_is_summing_at_once() -> None:
     assert summer.page_crcs() == page_checksums(data)
     assert summer.whole == crc32c(data)
     assert summer.length_bytes == len(data)
+
+
+def test_what_is_in_memory_is_read_without_waiting_and_verified(
+    block: tuple[BlockContent, bytes, Path],
+) -> None:
+    content, data, path = block
+    path.read_bytes()  # in memory now
+    into = bytearray(LENGTH)
+    if not content.read_cached(0, memoryview(into)):
+        pytest.skip("this file system cannot tell what is in memory")
+    assert into == data
+    into = bytearray(LENGTH - 65536)
+    assert content.read_cached(65536, memoryview(into))
+    assert into == data[65536:]
+    assert content.read_cached(65536, memoryview(into)[:65536])
+    assert not content.read_cached(1, memoryview(into)[:65536]), "not whole pages"
+    assert not content.read_cached(0, memoryview(into)[:65537]), "not whole pages"
+    assert not content.read_cached(65536, memoryview(bytearray(LENGTH))), "beyond the chunk"
+    with path.open("r+b") as file:
+        file.seek(OFFSET + 70_000)
+        file.write(bytes([data[70_000] ^ 1]))
+    for start, length in ((0, LENGTH), (65536, 65536)):
+        with pytest.raises(DataLossError, match="page 1"):
+            content.read_cached(start, memoryview(bytearray(length)))
