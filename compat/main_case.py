@@ -37,6 +37,8 @@ def _make_tree(setting: Setting, tree: Path) -> None:
         shutil.copytree(library / "json", tree / "stdlib" / "json", ignore=skip)
         shutil.copytree(library / "email", tree / "stdlib" / "email", ignore=skip)
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, tree / "repository"], check=True)
+    # A link to its own ancestor: clients that follow links would walk in circles.
+    (tree / "repository" / ".ci" / "import" / "craqen").unlink()
     sizes = tree / "sizes"
     sizes.mkdir()
     for size in SIZES:

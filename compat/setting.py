@@ -115,13 +115,14 @@ def python_tool(name: str, packages: Sequence[str]) -> Path:
     folder."""
     folder = TOOLS / name
     marker = folder / ".ready"
-    if not marker.exists():
+    wanted = " ".join(packages)
+    if not marker.exists() or marker.read_text() != wanted:
         folder.parent.mkdir(parents=True, exist_ok=True)
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run(
             [folder / "bin" / "pip", "install", "--quiet", *packages], check=True, timeout=600
         )
-        marker.touch()
+        marker.write_text(wanted)
     return folder / "bin"
 
 
