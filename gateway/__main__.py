@@ -8,6 +8,7 @@ import sys
 import uvloop
 
 from ..core.cli.supervision import tell_ready
+from ..core.collector import exempt_loaded
 from ..core.options import Config
 
 
@@ -23,6 +24,7 @@ class GatewayCommand:
     def run(self, arguments: argparse.Namespace, config: Config) -> int:
         from .server import run_worker
 
+        exempt_loaded()
         return uvloop.run(run_worker(config, arguments.worker, tell_ready))
 
 

@@ -7,6 +7,7 @@ import asyncio
 
 import uvloop
 
+from ..collector import exempt_loaded
 from ..errors import ConfigError
 from ..options import Config
 from ..storage.process import StorageProcess
@@ -29,6 +30,7 @@ class StorageCommand:
         disks = len(config.storage.disks)
         if not 1 <= arguments.disk <= disks:
             raise ConfigError(f"--disk {arguments.disk}: expected 1 to {disks} (storage.disks)")
+        exempt_loaded()
         uvloop.run(_run(config, arguments.disk))
         return 0
 
