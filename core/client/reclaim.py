@@ -69,7 +69,7 @@ class Reclaimer:
                     referenced = await self._meta.referenced_segments(group)
                     for segment_id in group:
                         if segment_id not in referenced:
-                            layout = self._meta.default_layout(in_place=False)
+                            layout = self._meta.layout_of(segment_id, in_place=False)
                             await self._data.remove_chunks(segment_id, layout, 0)
                             freed += 1
             await self._meta.forget_client(client_id)
