@@ -95,7 +95,7 @@ class Cluster:
 
     def blocks(self) -> tuple[int, int]:
         """(used, reserved) blocks over all targets."""
-        counts = []
+        counts: list[tuple[int, int]] = []
 
         async def scenario(client: Client) -> None:
             for node in client.data._routes.nodes():
@@ -117,6 +117,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
 
 
 async def put(client: Client, data: bytes) -> tuple[Extent, ...]:
+    await client.meta.ensure_ids(1)
     segment = client.meta.new_segment_id()
     layout = client.meta.layout_of(segment, in_place=False)
     writer = client.data.new_segment(segment, layout, length_bytes=len(data))
