@@ -20,10 +20,11 @@ from ..core.errors import CallerError, ConflictError
 from ..core.limits import INLINE_BYTES_MAX, PUT_BYTES_MAX
 from ..core.meta.records import NewContent
 from .auth.chunked import ChunkDecoder, decoded_length_bytes, trailer_names
-from .body.checksums import ALGORITHMS
+from .body.checksums import ALGORITHMS, HEADER_PREFIX
 from .body.verification import BodyResult, BodyVerifier
 from .errors import S3Error
 from .exchange import Exchange
+from .headers import Headers
 from .protocol import IDLE_TIMEOUT_SECONDS, BodyReceiver
 from .xml import DOCUMENT_BYTES_MAX
 
@@ -174,11 +175,18 @@ class Body:
             raise S3Error("IncompleteBody") from error
 
 
-async def read_document(exchange: Exchange, *, checksum_required: bool = False) -> bytes:
-    """A request's XML document, verified."""
+async def read_document(
+    exchange: Exchange, *, checksum_required: bool = False, checksum_of_object: bool = False
+) -> bytes:
+    """A request's XML document, verified.
+
+    *checksum_required*: a request without a checksum of its document is refused.
+    *checksum_of_object*: the checksum headers are not of the document but of the object at issue.
+    Raises S3Error.
+    """
     body = Body(exchange)
     verifier = BodyVerifier.for_request(
-        exchange.headers,
+        _without_checksums(exchange.headers) if checksum_of_object else exchange.headers,
         exchange.authentication,
         length_bytes=body.length,
         checksum_required=checksum_required,
@@ -187,6 +195,10 @@ async def read_document(exchange: Exchange, *, checksum_required: bool = False) 
     verifier.update(data)
     verifier.finish(body.trailers)
     return data
+
+
+def _without_checksums(headers: Headers) -> Headers:
+    return {name: value for name, value in headers.items() if not name.startswith(HEADER_PREFIX)}
 
 
 class Received(NamedTuple):

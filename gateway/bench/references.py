@@ -21,18 +21,20 @@ from .client import Server
 START_TIMEOUT_SECONDS = 20.0
 
 _HANDLER = """
-import asyncio, os, sys
+import asyncio, itertools, os, sys
 import uvloop
 from aiohttp import web
 
 body = b"x" * 1024
 folder = sys.argv[2]
+numbers = itertools.count()
 
 async def handle(request):
     if request.method == "PUT":
         if request.content_length > 65536:
-            # A gateway with no hashing: the body goes to a file and is made durable.
-            descriptor = os.open(os.path.join(folder, str(id(request))), os.O_WRONLY | os.O_CREAT)
+            # A gateway with no hashing: the body goes to a new file and is made durable.
+            path = os.path.join(folder, str(next(numbers)))
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             loop = asyncio.get_running_loop()
             try:
                 while True:

@@ -230,7 +230,7 @@ async def abort(exchange: Exchange) -> Reply:
 async def complete(exchange: Exchange) -> Reply:
     """CompleteMultipartUpload; repeated after success it answers the same."""
     meta = exchange.services.meta
-    named = parse_complete_multipart_upload(await read_document(exchange))
+    named = parse_complete_multipart_upload(await read_document(exchange, checksum_of_object=True))
     upload_id = exchange.query.get("uploadId", "")
     try:
         upload = await meta.get_upload(exchange.bucket, exchange.key, upload_id)

@@ -48,6 +48,8 @@ class Gateway:
         self.folder = folder
         self.port = 0
         self.secure = context is not None
+        self.certificate: Path | None = None
+        """What clients of an https gateway trust."""
         self.buffers = BufferPool(4)
         self._context = context
         self._connections_max = connections_max
@@ -133,7 +135,7 @@ class Gateway:
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             region_name=REGION,
-            verify=False,
+            verify=None if self.certificate is None else str(self.certificate),
             config=BotoConfig(**options),
         )
 
