@@ -111,6 +111,7 @@ class StorageProcess:
             self._targets.append(target)
 
     async def _serve(self) -> tuple[str, ...]:
+        Path(self._config.run_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         addresses = [f"unix://{self._config.run_folder}/storage-{self._node_id}.sock"]
         if self._config.storage.listen:
             addresses.append(self._config.storage.listen)
