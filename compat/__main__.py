@@ -71,7 +71,7 @@ def main() -> int:
     arguments = parser.parse_args()
     results = run(arguments.only, arguments.scheme or ["http", "https"], not arguments.quick)
     if not arguments.no_table and not arguments.only:
-        write_table(results)
+        write_table(results, full=not arguments.quick)
     passed = sum(result.outcome == "pass" for result in results)
     failed = sum(result.outcome == "FAIL" for result in results)
     skipped = len(results) - passed - failed

@@ -151,7 +151,7 @@ def _files(folder: Path) -> set[str]:
     }
 
 
-def write_table(results: Sequence[Result]) -> None:
+def write_table(results: Sequence[Result], *, full: bool) -> None:
     """Write docs/compat.md."""
     names = list(dict.fromkeys(result.name for result in results))
     by_key = {(result.name, result.scheme): result for result in results}
@@ -161,6 +161,7 @@ def write_table(results: Sequence[Result]) -> None:
         "Written by `make compat`: each case ran against a freshly started store, over http and",
         "over https, with the mount of the same store beside it.",
         "",
+        *([] if full else ["The main case ran with its small tree (`ARGS=--quick`).", ""]),
         f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {sys.platform} "
         f"{platform.release().split('-')[0]}.",
         "",
