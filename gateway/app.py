@@ -3,7 +3,6 @@ middlewares."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
@@ -41,11 +40,15 @@ class Application:
         self.head: ServerHead = services.head
 
     async def handle(self, incoming: Incoming) -> Sent:
-        """Answer one request. Errors become S3 error documents here and nowhere else.
-
-        Raises ConnectionError if the client is gone.
-        """
+        """Answer one request. Errors become S3 error documents here and nowhere else."""
         request = _Request(incoming)
+        try:
+            return await self._answer(request)
+        except ConnectionError:
+            return Sent(0, keep_alive=False)  # the client is gone
+
+    async def _answer(self, request: _Request) -> Sent:
+        """Raises ConnectionError if the client is gone."""
         try:
             answer = await self._dispatch(request)
             if isinstance(answer, Sent):
@@ -55,10 +58,10 @@ class Application:
             return self._fail(request, error)
         except CraqenError as error:
             return self._fail(request, _mapped(request, error))
-        except (ConnectionError, asyncio.CancelledError):
-            raise  # the client is gone
+        except ConnectionError:
+            raise
         except Exception:
-            _log.exception("%s %s failed", incoming.message.method, request.raw_path)
+            _log.exception("%s %s failed", request.incoming.message.method, request.raw_path)
             return self._fail(request, S3Error("InternalError"))
 
     async def _dispatch(self, request: _Request) -> Reply | Sent:

@@ -97,7 +97,8 @@ class Connection(RequestHandler):
         )
         self._server = server
         self._endpoint = server.endpoint
-        self._half_closed = False
+        self.half_closed = False
+        """Whether the client has stopped sending."""
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,20 +121,21 @@ class Connection(RequestHandler):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that stops sending may still wait for answers to what it sent whole."""
+        idle = self._waiter is not None and not self._waiter.done() and not self._messages
+        transport = self.transport
+        if idle or transport is None or transport.get_extra_info("ssl_object") is not None:
+            return None  # a TLS connection ends with its incoming half
+        self.half_closed = True
+        self._lingering_time = 0.0
         request = self._current_request
-        if request is None and not self._messages:
-            return None
-        self._half_closed = True
         if isinstance(request, Incoming) and not request.content.is_eof():
             request.content.set_exception(EOFError("the body ended early"))
-        # A TLS connection ends with its incoming half.
-        transport = self.transport
-        return transport is not None and transport.get_extra_info("ssl_object") is None
+        return True
 
     @property
     def ends(self) -> bool:
         """Whether no further request can come: the answer under way is the last."""
-        return self._half_closed and not self._messages
+        return self.half_closed and not self._messages
 
     def close_without_lingering(self) -> None:
         """Close right behind the answer: the client has not begun to send its body."""
@@ -142,21 +144,18 @@ class Connection(RequestHandler):
     async def drained(self) -> None:
         """Return when the client has taken enough of its answer for more to be written.
 
-        Raises ConnectionError if it is gone, or takes nothing for long.
+        Raises ConnectionError if it is gone, TimeoutError if it takes nothing for long.
         """
         if self._paused:
-            try:
-                async with asyncio.timeout(STALL_TIMEOUT_SECONDS):
-                    await self._drain_helper()
-            except TimeoutError as error:
-                raise ConnectionAbortedError("the client takes nothing") from error
+            async with asyncio.timeout(STALL_TIMEOUT_SECONDS):
+                await self._drain_helper()
 
     def take_body(self, content: StreamReader, length_bytes: int) -> BodyReceiver | None:
         """Receive the rest of a body of *length_bytes* past the stream reader, which must be
         empty; None if too little is missing, or the client is gone."""
         remaining = length_bytes - content.total_bytes
         transport = self.transport
-        if remaining < TAKEN_BYTES_MIN or self._reading_paused or self._half_closed:
+        if remaining < TAKEN_BYTES_MIN or self._reading_paused or self.half_closed:
             return None
         if transport is None or transport.is_closing():
             return None

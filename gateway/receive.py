@@ -97,7 +97,7 @@ class Body:
         """
         content = self._content
         if content.is_eof() and self.decoder is None and content.total_bytes <= limit:
-            return content.read_nowait()
+            return await self._next()
         self._exchange.send_continue()
         parts: list[bytes | memoryview] = []
         size = 0
@@ -126,16 +126,14 @@ class Body:
                 filled += count
             elif exchange.receiver is not None:
                 return filled + await self._receive(target[filled:])
-            else:
-                data = b"" if content.exception() else content.read_nowait()
-                if not data and not content.is_eof():
-                    exchange.receiver = self._take_over()
-                    if exchange.receiver is not None:
-                        continue
-                    data = await self._next()
-                if not data:
-                    break
+            elif content.exception() is None and (data := content.read_nowait()):
                 self._rest = memoryview(data)
+            elif (receiver := self._take_over()) is not None:
+                exchange.receiver = receiver
+            elif data := await self._next():
+                self._rest = memoryview(data)
+            else:
+                break
         return filled
 
     def finish(self) -> None:
@@ -144,9 +142,10 @@ class Body:
             self.decoder.finish()
 
     def _take_over(self) -> BodyReceiver | None:
-        if self._wire_length is None:
+        content = self._content
+        if self._wire_length is None or content.is_eof() or content.exception() is not None:
             return None
-        return self._exchange.request.protocol.take_body(self._content, self._wire_length)
+        return self._exchange.request.protocol.take_body(content, self._wire_length)
 
     async def _receive(self, target: memoryview) -> int:
         """As ``fill``, past aiohttp."""
@@ -167,6 +166,8 @@ class Body:
         try:
             if content.is_eof():
                 return content.read_nowait()
+            if self._exchange.request.protocol.half_closed:
+                raise EOFError("the body ended early")
             async with asyncio.timeout(IDLE_TIMEOUT_SECONDS):
                 return await content.readany()
         except TimeoutError as error:

@@ -106,9 +106,12 @@ class Sent:
         """Everything was written already."""
 
     async def write_eof(self) -> None:
-        """Everything was written already."""
+        """Everything was written already. Raises ConnectionError if the client takes nothing."""
         if self._finish is not None:
-            await self._finish()
+            try:
+                await self._finish()
+            except TimeoutError as error:
+                raise ConnectionAbortedError("the client takes nothing") from error
 
 
 def xml_reply(document: bytes, status: int = 200) -> Reply:

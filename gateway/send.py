@@ -44,7 +44,6 @@ async def send_object(
         await sender.send_head(reply.head(exchange.services.head, exchange.id), pieces)
         while pieces:
             sent = await sender.send(pieces, steps.deadline)
-            await hold.keep()
             pieces = await steps.next(sent)
     except (CraqenError, OSError) as error:
         if isinstance(error, CraqenError):
@@ -54,6 +53,10 @@ async def send_object(
                 exchange.key.decode(errors="replace"),
                 error,
             )
+        if isinstance(error, TimeoutError):
+            # What it has not taken is not kept for it: those may be pages of block files.
+            with contextlib.suppress(ConnectionResetError):
+                sender.reset()
         transport.abort()
         raise ConnectionResetError("cut off") from error
     finally:
@@ -136,22 +139,24 @@ class _Hold:
     its end."""
 
     def __init__(self, exchange: Exchange, inode: Inode) -> None:
-        self._exchange = exchange
-        self._inode = inode
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + exchange.services.removal_grace_seconds / 2
+        self._meta = exchange.services.meta
+        self._inode_id = inode.inode_id
         self._handle = 0
+        self._opening: asyncio.Task[None] | None = None
+        half_grace_seconds = exchange.services.removal_grace_seconds / 2
+        self._timer = asyncio.get_running_loop().call_later(half_grace_seconds, self._begin)
 
-    async def keep(self) -> None:
-        """Called at least as often as places have to be looked up anew."""
-        if self._handle or asyncio.get_running_loop().time() < self._due:
-            return
-        handle = next(_handles)
-        await self._exchange.services.meta.open_session(self._inode.inode_id, handle, write=False)
-        self._handle = handle
+    def _begin(self) -> None:
+        self._handle = next(_handles)
+        self._opening = asyncio.create_task(
+            self._meta.open_session(self._inode_id, self._handle, write=False)
+        )
 
     async def end(self) -> None:
         """Let go of the object."""
-        if self._handle:
+        self._timer.cancel()
+        if self._opening is not None:
+            # Whether it could be opened or not, nothing more is to be done about it.
             with contextlib.suppress(CraqenError):
-                await self._exchange.services.meta.close_session(self._inode.inode_id, self._handle)
+                await self._opening
+                await self._meta.close_session(self._inode_id, self._handle)

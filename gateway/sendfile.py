@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Sequence
 
 from ..core.client.port import FilePiece, MemoryPiece, Piece
@@ -17,6 +18,7 @@ SENDFILE_BYTES = 4 * MIB  # in one system call
 TOGETHER_BYTES_MAX = 64 * 1024  # so small a piece goes with the head in one write
 SLOW_SECONDS = 2.0  # a client that has not taken a step by then is slow
 
+_LINGER_NOT = struct.pack("ii", 1, 0)
 _ZEROS = memoryview(bytes(COPY_BYTES))
 
 
@@ -92,7 +94,7 @@ class PieceSender:
         return position - piece.offset
 
     async def _sendfile_once(self, descriptor: int, position: int, end: int) -> int:
-        target = self._target()
+        target = self._target().fileno()
         try:
             sent = os.sendfile(target, descriptor, position, min(SENDFILE_BYTES, end - position))
         except BlockingIOError:
@@ -130,7 +132,7 @@ class PieceSender:
             if not transport.is_closing():
                 transport.set_write_buffer_limits()
 
-    def _target(self) -> int:
+    def _target(self) -> socket.socket:
         """A descriptor of the connection of our own: the loop watches the original for its
         transport. Raises ConnectionResetError."""
         if self._transport.is_closing():
@@ -142,7 +144,12 @@ class PieceSender:
             self._socket = socket.socket(
                 original.family, original.type, original.proto, os.dup(original.fileno())
             )
-        return self._socket.fileno()
+        return self._socket
+
+    def reset(self) -> None:
+        """Have the connection end at once when it is closed: what it has queued is dropped. Raises
+        ConnectionResetError."""
+        self._target().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 
     async def _writable(self, target: int) -> None:
         """Return when the client has taken something. Raises TimeoutError if it does not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote_from_bytes
 
 from ...core.errors import UploadNotFoundError
 from ...core.limits import PART_BYTES_MAX, PARTS_MAX
@@ -253,10 +254,11 @@ async def complete(exchange: Exchange) -> Reply:
 def _completed(exchange: Exchange, inode: Inode) -> Reply:
     attributes = inode.object or ObjectAttributes()
     host = exchange.headers.get("host", "")
-    key = exchange.key.decode("utf-8", "surrogateescape")
+    scheme = "https" if exchange.request.protocol.ssl_context is not None else "http"
+    key = quote_from_bytes(exchange.key)
     return xml_reply(
         documents.complete_multipart_upload(
-            f"http://{host}/{exchange.bucket}/{key}",
+            f"{scheme}://{host}/{exchange.bucket}/{key}",
             exchange.bucket,
             exchange.key,
             inode.effective_etag(),

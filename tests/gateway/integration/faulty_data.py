@@ -50,6 +50,7 @@ class FaultyDataStore(FolderDataStore):
         super().__init__(folder)
         self.open_writers = 0
         self.written_bytes = 0
+        self.locate_calls = 0
         self.mend()
 
     def mend(self) -> None:
@@ -68,6 +69,7 @@ class FaultyDataStore(FolderDataStore):
     async def locate(
         self, extents: Sequence[Extent], offset: int, length: int, *, generation: int = 0
     ) -> list[Piece]:
+        self.locate_calls += 1
         if self.locate_error is not None and offset + length > self.locate_error_from:
             raise self.locate_error
         return await super().locate(extents, offset, length, generation=generation)

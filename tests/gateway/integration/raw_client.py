@@ -104,6 +104,11 @@ class RawClient:
         body, self._buffer = self._buffer[:length], self._buffer[length:]
         return Answer(int(lines[0].split()[1]), headers, body)
 
+    def answer_behind_continue(self) -> Answer:
+        """The final answer, where an informational one may come first or not."""
+        answer = self.answer()
+        return self.answer() if answer.status == 100 else answer
+
     def rest(self) -> bytes:
         """Everything up to the end of the connection."""
         try:

@@ -8,7 +8,8 @@ import concurrent.futures
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +20,10 @@ from botocore.config import Config as BotoConfig
 
 from craqen.core.clock import SystemClock
 from craqen.core.kv.memory import MemoryStore
+from craqen.core.kv.store import ReadTransaction
 from craqen.core.meta.local import LocalMetaStore
 from craqen.core.meta.records import Owner
+from craqen.core.meta.schema import session_range
 from craqen.core.options import MetaOptions
 from craqen.gateway.auth.authenticator import Authenticator
 from craqen.gateway.buffers import BufferPool
@@ -35,15 +38,29 @@ from craqen.tests.gateway.unit.signing_client import ACCESS_KEY, REGION, SECRET_
 
 BASE_DOMAIN = "s3.test"
 START_TIMEOUT_SECONDS = 20.0
-REMOVAL_GRACE_SECONDS = 60.0
+WAIT_SECONDS = 20.0
 
 T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once *condition* holds; fail if it never does."""
+    end = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
 
 
 class Gateway:
     """The running server, and what tests look at behind it."""
 
-    def __init__(self, folder: Path, context: ssl.SSLContext | None, connections_max: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        context: ssl.SSLContext | None,
+        connections_max: int,
+        removal_grace_seconds: float,
+    ) -> None:
         self.data = FaultyDataStore(folder)
         self.folder = folder
         self.port = 0
@@ -53,19 +70,21 @@ class Gateway:
         self.buffers = BufferPool(4)
         self._context = context
         self._connections_max = connections_max
+        self._removal_grace_seconds = removal_grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
         self.meta: LocalMetaStore
+        self._kv: MemoryStore
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         try:
-            kv = MemoryStore()
+            kv = self._kv = MemoryStore()
             clock = SystemClock()
-            options = MetaOptions(removal_grace_seconds=REMOVAL_GRACE_SECONDS)
+            options = MetaOptions(removal_grace_seconds=self._removal_grace_seconds)
             self.meta = await LocalMetaStore.open(kv, clock, options, description="test")
             executor = concurrent.futures.ThreadPoolExecutor(2)
             services = Services(
@@ -139,6 +158,18 @@ class Gateway:
             config=BotoConfig(**options),
         )
 
+    def inode_id(self, bucket: str, key: bytes) -> int:
+        """The inode behind a key."""
+        return self.call(self.meta.get_object(bucket, key)).inode.inode_id
+
+    def session_count(self, inode_id: int) -> int:
+        """How many readers and writers hold an inode."""
+
+        async def count(tx: ReadTransaction) -> int:
+            return len(await tx.get_range(*session_range(inode_id)))
+
+        return self.call(self._kv.read(count))
+
     def segments(self) -> set[str]:
         """Names of the segments that have bytes on disk."""
         return {path.name for path in self.folder.iterdir()}
@@ -163,9 +194,10 @@ def running_gateway(
     *,
     context: ssl.SSLContext | None = None,
     connections_max: int = CONNECTIONS_MAX,
+    removal_grace_seconds: float = 60.0,
 ) -> Iterator[Gateway]:
     """A gateway that keeps its segments in *folder*."""
-    gateway = Gateway(folder, context, connections_max)
+    gateway = Gateway(folder, context, connections_max, removal_grace_seconds)
     gateway.start()
     try:
         yield gateway

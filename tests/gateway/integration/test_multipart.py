@@ -166,7 +166,8 @@ def test_conditions_of_completion(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"there")
     upload = Upload(s3, bucket)
     upload.part(1, b"new")
-    for conditions in ({"IfNoneMatch": "*"}, {"IfMatch": '"other"'}):
+    refused: list[dict[str, Any]] = [{"IfNoneMatch": "*"}, {"IfMatch": '"other"'}]
+    for conditions in refused:
         with pytest.raises(ClientError) as error:
             upload.complete(**conditions)
         assert failure(error) == (412, "PreconditionFailed")
