@@ -36,7 +36,7 @@ def run(selected: list[str], schemes: list[str], full: bool) -> list[Result]:
             with LocalStore(folder=f"{work}/data", mount=str(mount), options=options) as store:
                 setting = Setting(store, scheme, Path(work), mount, full)
                 for case in ALL_CASES:
-                    name = case.__doc__ or case.__name__
+                    name = " ".join((case.__doc__ or case.__name__).split())
                     if selected and not any(word in name for word in selected):
                         continue
                     results.append(_run_one(case, name, setting))
