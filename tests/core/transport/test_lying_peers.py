@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from craqen.core.errors import NotFoundError, UnavailableError
+from craqen.core.errors import NotFoundError, ProtocolError, UnavailableError
 from craqen.core.transport.endpoint import DESCRIPTORS_MAX
 from craqen.core.transport.flow import CALLS_IN_FLIGHT_MAX, EAGER_BYTES_MAX
 from craqen.core.transport.port import Connection
@@ -270,6 +270,7 @@ def test_a_server_that_lies_is_left(lie: str) -> None:
             assert isinstance(call.exception(), UnavailableError)
         while connection.lost is None:
             await asyncio.sleep(0)
+        assert isinstance(connection.lost, ProtocolError) == (lie not in ENDINGS)
         with pytest.raises(UnavailableError):
             await connection.call(ECHO, b"")
         assert buffer[LARGE:] == b"\xee" * 10

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craqen.core import errors
@@ -130,6 +130,7 @@ def test_a_status_of_success_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_a_message_or_a_protocol_error(
     kind: type[Message], data: bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craqen.core.errors import ProtocolError
@@ -108,6 +108,7 @@ def read(data: bytes, cuts: list[int]) -> list[Sent]:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(frames(), max_size=5), st.lists(st.integers(0, 2500), max_size=8))
 def test_any_fragmentation(sent: list[Sent], cuts: list[int]) -> None:
     assert read(b"".join(map(encode, sent)), cuts) == sent
@@ -138,6 +139,7 @@ def test_the_buffer_grows_only_as_bytes_arrive_and_shrinks_again() -> None:
     assert reader.space().nbytes == RECEIVE_BUFFER_BYTES
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_or_wait_for_more(data: bytes) -> None:
     try:
@@ -149,12 +151,14 @@ def test_arbitrary_bytes_are_refused_or_wait_for_more(data: bytes) -> None:
     assert len(data) < HEAD_BYTES
 
 
+@settings(deadline=None)
 @given(frames(), st.data())
 def test_a_truncated_frame_waits_for_more(sent: Sent, data: st.DataObject) -> None:
     encoded = encode(sent)
     assert read(encoded[: data.draw(st.integers(0, len(encoded) - 1))], []) == []
 
 
+@settings(deadline=None)
 @given(frames(), st.data())
 def test_a_changed_bit_of_head_or_header_never_passes(sent: Sent, data: st.DataObject) -> None:
     encoded = bytearray(encode(sent))
