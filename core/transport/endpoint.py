@@ -26,8 +26,8 @@ SENDS_PER_WAKE: Final = 16
 DISCARD_BYTES: Final = 64 * 1024
 SMALL_BYTES_MAX: Final = 8 << 20  # replies wait while a peer has this much to read
 UNIX_SEND_BUFFER_BYTES: Final = 1 << 20
-"""Bulk costs about a fifth less CPU than with the default of 208 KiB (the system may allow less). TCP
-finds its own size."""
+"""Bulk costs about a fifth less CPU than with the default of 208 KiB (the system may allow less).
+TCP finds its own size."""
 
 KEEPALIVE_IDLE_SECONDS: Final = 10  # a TCP peer that vanished without a word is noticed within
 KEEPALIVE_INTERVAL_SECONDS: Final = 5  # 10 + 4 * 5 seconds
