@@ -26,6 +26,7 @@ HEADER_BYTES_MAX = 32 * 1024  # presigned URLs with session tokens and 2 KiB of 
 READ_BUFFER_BYTES = 64 * 1024  # per connection; large bodies do not pass through it
 KEEPALIVE_SECONDS = 75.0  # also for the head of a request to arrive in
 LINGER_SECONDS = 5.0  # for a body that nobody wants, before the connection is closed
+CUT_SECONDS = 0.5  # for a cancelled handler to let go of what it holds
 CONNECTIONS_MAX = 4096  # per worker
 HEAD_BYTES_MAX = 128 * 1024  # all header lines of a request
 TAKEN_BYTES_MIN = 64 * 1024  # below this the stream reader is cheaper than the change of hands
@@ -99,6 +100,7 @@ class Connection(RequestHandler):
         self._endpoint = server.endpoint
         self.half_closed = False
         """Whether the client has stopped sending."""
+        self._is_stopping = False
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -121,9 +123,8 @@ class Connection(RequestHandler):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that stops sending may still wait for answers to what it sent whole."""
-        idle = self._waiter is not None and not self._waiter.done() and not self._messages
         transport = self.transport
-        if idle or transport is None or transport.get_extra_info("ssl_object") is not None:
+        if self._is_idle or transport is None or transport.get_extra_info("ssl_object") is not None:
             return None  # a TLS connection ends with its incoming half
         self.half_closed = True
         self._lingering_time = 0.0
@@ -133,9 +134,20 @@ class Connection(RequestHandler):
         return True
 
     @property
+    def _is_idle(self) -> bool:
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    @property
     def ends(self) -> bool:
-        """Whether no further request can come: the answer under way is the last."""
-        return self.half_closed and not self._messages
+        """Whether the answer under way is the last."""
+        return self._is_stopping or (self.half_closed and not self._messages)
+
+    def finish(self) -> asyncio.Task[None] | None:
+        """Close now, or behind the answer under way; return what ends when that is done."""
+        self._is_stopping = True
+        if self._is_idle or not self._request_count:
+            self.force_close()
+        return self._task_handler
 
     def close_without_lingering(self) -> None:
         """Close right behind the answer: the client has not begun to send its body."""
@@ -343,6 +355,15 @@ class GatewayServer(Server):
 
     def __call__(self) -> Connection:
         return Connection(self, asyncio.get_running_loop())
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Close all connections, those with a request under way behind its answer, but not later
+        than *drain_seconds* from now."""
+        ends = [cast(Connection, connection).finish() for connection in self.connections]
+        tasks = [task for task in ends if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_seconds)
+        await self.shutdown(CUT_SECONDS)
 
 
 def _incoming(

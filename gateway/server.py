@@ -87,7 +87,7 @@ class RunningEndpoint:
         *drain_seconds*."""
         if self._listening is not None:
             self._listening.close()
-        await self._server.shutdown(drain_seconds)
+        await self._server.stop(drain_seconds)
 
 
 def endpoint_of(config: Config) -> str:

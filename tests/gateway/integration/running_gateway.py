@@ -112,7 +112,7 @@ class Gateway:
             raise
         self._started.set_result(None)
         await self._stop.wait()
-        await endpoint.stop(drain_seconds=1.0)
+        await endpoint.stop()
         await self.meta.close()
         await self.data.close()
         await kv.close()
@@ -123,9 +123,11 @@ class Gateway:
         self._started.result(START_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
+        """End it; again is harmless."""
         assert self._loop is not None
         assert self._stop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_TIMEOUT_SECONDS)
         assert not self._thread.is_alive(), "the gateway did not stop"
 
