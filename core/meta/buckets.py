@@ -89,13 +89,11 @@ class Buckets:
 
     async def create_bucket(self, name: str, *, owner: str, region: str, as_owner: Owner) -> Bucket:
         """Make a bucket."""
-        await self._context.ensure_ids(1)
 
         async def create(tx: Transaction) -> Bucket:
-            await self._context.ensure_ids(1)
             return await make_bucket(self._context, tx, name, owner, region, as_owner)
 
-        return await self._context.kv.transact(create)
+        return await self._context.transact(create, ids=1)
 
     async def get_bucket(self, name: str) -> Bucket:
         """The bucket's record."""

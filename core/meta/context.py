@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from ..clock import Clock
-from ..errors import StaleHandleError
+from ..errors import StaleHandleError, UnavailableError
 from ..kv.store import KeyValueStore, Transaction
 from ..limits import INODE_ID_BLOCK
 from .records import FeedEvent
@@ -16,6 +18,7 @@ from .schema import (
     FEED_WATCH_KEY,
     NEXT_ID_KEY,
     client_key,
+    decode_client,
     directory_time_key,
     feed_value,
     id_block_key,
@@ -28,6 +31,13 @@ from .schema import (
 FIRST_FREE_ID = 1024  # below: the root, and room for what a later version may need
 USAGE_SHARDS = 16  # concurrent writers add to different counters
 DEFAULT_TABLE_ID = 1
+DRAW_ATTEMPTS_MAX = 16  # others may take the ids between their arrival and their use
+
+T = TypeVar("T")
+
+
+class OutOfIdsError(UnavailableError):
+    """No id is in stock: ``ensure_ids`` was not awaited, or others were quicker."""
 
 
 class MetaContext:
@@ -65,9 +75,9 @@ class MetaContext:
         return sum(last - first + 1 for first, last in self._ids)
 
     def draw_id(self) -> int:
-        """A fresh id. ``ensure_ids`` must have been awaited before: running out is a programmer's
-        error."""
-        assert self._ids, "ids must be ensured before they are drawn"
+        """A fresh id. Raises OutOfIdsError: await ``ensure_ids`` before."""
+        if not self._ids:
+            raise OutOfIdsError("no id is in stock: they must be ensured before they are drawn")
         first, last = self._ids[0]
         if first == last:
             self._ids.pop(0)
@@ -79,19 +89,42 @@ class MetaContext:
         """Return once *count* ids are in stock; draws blocks in a transaction of their own."""
         while self.ids_in_stock() < count:
             if self._refill is None or self._refill.done():
-                self._refill = asyncio.create_task(self._draw_block(max(INODE_ID_BLOCK, count)))
+                self._start_refill(max(INODE_ID_BLOCK, count))
+            assert self._refill is not None
             await asyncio.shield(self._refill)
         if self.ids_in_stock() < INODE_ID_BLOCK // 4 and (
             self._refill is None or self._refill.done()
         ):
-            self._refill = asyncio.create_task(self._draw_block(INODE_ID_BLOCK))
+            self._start_refill(INODE_ID_BLOCK)
+
+    async def transact(self, function: Callable[[Transaction], Awaitable[T]], *, ids: int) -> T:
+        """``kv.transact`` of a function that draws at most *ids* ids in an attempt."""
+        for _ in range(DRAW_ATTEMPTS_MAX):
+            await self.ensure_ids(ids)
+            try:
+                return await self.kv.transact(function)
+            except OutOfIdsError:
+                continue
+        raise UnavailableError(f"{ids} inode ids could not be had: too much is made at once")
+
+    async def need_alive(self, tx: Transaction) -> bytes:
+        """Make *tx* fail if this client was, or is now, declared dead; return its record's value.
+        Raises StaleHandleError."""
+        value = await tx.get(client_key(self.client_id))
+        if value is None or decode_client(value).declared_dead:
+            raise StaleHandleError(
+                "this client was declared dead: its lease ran out; start it again"
+            )
+        return value
+
+    def _start_refill(self, size: int) -> None:
+        self._refill = asyncio.create_task(self._draw_block(size))
+        # Who needs the ids asks again and is told; a refill ahead of need has nobody to tell.
+        self._refill.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _draw_block(self, size: int) -> None:
         async def draw(tx: Transaction) -> int:
-            if await tx.get(client_key(self.client_id)) is None:
-                raise StaleHandleError(
-                    "this client was declared dead: its lease ran out; start it again"
-                )
+            await self.need_alive(tx)
             value = await tx.get(NEXT_ID_KEY)
             first = FIRST_FREE_ID if value is None else unpack_number(value)
             tx.set(NEXT_ID_KEY, pack_number(first + size))

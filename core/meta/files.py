@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import (
     AlreadyExistsError,
+    CrossDeviceError,
     InvalidArgumentError,
     IsDirectoryError,
     LimitExceededError,
@@ -40,7 +41,7 @@ from .tree import (
     find_inode,
     inodes_of,
     is_empty,
-    make_explicit,
+    keep_if_emptied,
     new_inode,
     put_entry,
     put_inode,
@@ -141,15 +142,13 @@ class Files:
             raise InvalidArgumentError(f"a link target of {len(symlink_target)} bytes")
 
         async def make(tx: Transaction) -> Inode:
-            await context.ensure_ids(1)
             parent = await need_directory(tx, parent_id)
             present = await find_name(tx, parent_id, name)
             if present is not None:
                 inode = await find_inode(tx, present[1].inode_id)
                 if exclusive or inode.type != kind:
                     raise AlreadyExistsError(f"{name!r}: exists")
-                if session is not None:
-                    tx.set(session_key(inode.inode_id, context.client_id, session), b"w")
+                await self._open(tx, inode.inode_id, session)
                 return inode
             if parent_id == ROOT_INODE_ID:
                 return await self._make_bucket(tx, name, kind, mode, uid, gid)
@@ -177,13 +176,17 @@ class Files:
             put_entry(tx, parent_id, stored, Entry(inode.inode_id, kind, flags))
             if kind != InodeType.DIRECTORY:
                 context.count(tx, inode.bucket_id, inode.size, 1)
-            if session is not None:
-                tx.set(session_key(inode.inode_id, context.client_id, session), b"w")
+            await self._open(tx, inode.inode_id, session)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode.inode_id)
             return inode
 
-        return await context.kv.transact(make)
+        return await context.transact(make, ids=1)
+
+    async def _open(self, tx: Transaction, inode_id: int, handle: int | None) -> None:
+        if handle is not None:
+            await self._context.need_alive(tx)
+            tx.set(session_key(inode_id, self._context.client_id, handle), b"w")
 
     async def _make_bucket(
         self, tx: Transaction, name: bytes, kind: InodeType, mode: int, uid: int, gid: int
@@ -204,6 +207,8 @@ class Files:
             parent = await need_directory(tx, parent_id)
             if inode.type == InodeType.DIRECTORY or parent_id == ROOT_INODE_ID:
                 raise PermissionDeniedError("folders cannot be linked, nor files at the root")
+            if bucket_of(parent) != inode.bucket_id:
+                raise CrossDeviceError("a file cannot be linked into another bucket: copy it")
             if inode.nlink == 0:
                 raise NotFoundError(f"inode {inode_id:x}: has no name any more")
             if inode.nlink >= LINKS_MAX:
@@ -231,7 +236,7 @@ class Files:
                 raise IsDirectoryError(f"{name!r}: is a folder")
             await remove_entry(tx, parent_id, stored)
             inode = await drop_link(context, tx, await find_inode(tx, entry.inode_id))
-            await make_explicit(tx, await find_inode(tx, parent_id))
+            await keep_if_emptied(tx, parent_id)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode.inode_id)
             return inode
@@ -253,7 +258,7 @@ class Files:
                 raise NotEmptyError(f"{name!r}: is not empty")
             clear_directory(tx, entry.inode_id)
             await remove_entry(tx, parent_id, stored)
-            await make_explicit(tx, await find_inode(tx, parent_id))
+            await keep_if_emptied(tx, parent_id)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, entry.inode_id)
 

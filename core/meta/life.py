@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+import msgspec
+
 from ..errors import StaleHandleError
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
@@ -22,6 +24,7 @@ from .schema import (
     client_of,
     completed_key,
     decode_client,
+    decode_extents,
     decode_feed,
     decode_inode,
     decode_removal,
@@ -40,13 +43,14 @@ from .schema import (
     session_range,
     xattr_range,
 )
-from .segments import drop_references
-from .tree import all_extents
+from .segments import References
 
 FEED_PAGE = 1000
 TRIM_PAGE = 2000
 POSTPONE_NS = 10_000_000_000  # an inode that a session holds is looked at again after this
 REMOVALS_PER_TRANSACTION = 32
+PAGES_PER_TRANSACTION = 4  # of extents: some 4,000 segments, each with its record and queue entry
+PURGES_PER_CALL = 64  # transactions of one due_removals: the caller frees segments in between
 COMPLETED_KEPT_NS = 24 * 3600 * 1_000_000_000  # how long a completion may be repeated
 
 
@@ -79,9 +83,7 @@ class Life:
         context = self._context
 
         async def renew(tx: Transaction) -> None:
-            value = await tx.get(client_key(context.client_id))
-            if value is None:
-                raise StaleHandleError("this client was declared dead: its lease ran out")
+            value = await context.need_alive(tx)
             record = decode_client(value)
             expires = context.now_ns() + context.client_lease_ns
             tx.set(client_key(context.client_id), encode(ClientRecord(record.description, expires)))
@@ -96,7 +98,8 @@ class Life:
             value = await tx.get(client_key(context.client_id))
             if value is not None:
                 record = decode_client(value)
-                tx.set(client_key(context.client_id), encode(ClientRecord(record.description, 0)))
+                ended = ClientRecord(record.description, 0, declared_dead=True)
+                tx.set(client_key(context.client_id), encode(ended))
 
         await context.kv.transact(unregister)
 
@@ -107,6 +110,7 @@ class Life:
         async def hold(tx: Transaction) -> None:
             if await tx.get(inode_key(inode_id)) is None:
                 raise StaleHandleError(f"inode {inode_id:x}: is gone")
+            await context.need_alive(tx)
             key = session_key(inode_id, context.client_id, handle)
             tx.set(key, b"w" if write else b"r")
 
@@ -133,8 +137,9 @@ class Life:
 
     async def due_removals(self, *, limit: int) -> list[RemovalItem]:
         """Turn due inodes into due segments, then return due segments."""
-        while await self._purge_some() == REMOVALS_PER_TRANSACTION:
-            pass
+        for _ in range(PURGES_PER_CALL):
+            if not await self._purge_some():
+                break
         now = self._context.now_ns()
 
         async def read(tx: ReadTransaction) -> list[RemovalItem]:
@@ -150,11 +155,11 @@ class Life:
 
         return await self._context.kv.read(read)
 
-    async def _purge_some(self) -> int:
-        """Purge inodes whose time has come; return how many queue entries were inodes."""
+    async def _purge_some(self) -> bool:
+        """Purge inodes whose time has come, in one transaction; return whether more may be due."""
         context = self._context
 
-        async def purge(tx: Transaction) -> int:
+        async def purge(tx: Transaction) -> bool:
             now = context.now_ns()
             rows = await tx.get_range(
                 REMOVAL_PREFIX, removals_until(now), limit=8 * REMOVALS_PER_TRANSACTION
@@ -164,34 +169,52 @@ class Life:
                 record = decode_removal(value)
                 if record.inode_id == 0:
                     continue
-                tx.clear(key)
-                await self._purge(tx, record.inode_id, now)
+                paged = await self._purge(tx, record.inode_id, now)
+                if not paged or await self._purge_pages(tx, record.inode_id, now):
+                    tx.clear(key)
                 done += 1
-                if done == REMOVALS_PER_TRANSACTION:
-                    break
-            return done
+                if paged or done == REMOVALS_PER_TRANSACTION:
+                    return True
+            return False
 
         return await context.kv.transact(purge)
 
-    async def _purge(self, tx: Transaction, inode_id: int, now: int) -> None:
-        """Forget an inode that has no names, unless a session holds it: then ask again later."""
+    async def _purge(self, tx: Transaction, inode_id: int, now: int) -> bool:
+        """Forget an inode that has no names, unless a session holds it: then ask again later.
+
+        Returns whether there are pages of extents to purge.
+        """
         context = self._context
         value = await tx.get(inode_key(inode_id))
         if value is None:
-            return
+            return True  # an earlier transaction began with its pages
         inode = decode_inode(value)
         if inode.nlink > 0:
-            return  # it was linked again while it was open
+            return False  # it was linked again while it was open
         if await tx.get_range(*session_range(inode_id), limit=1):
             record = RemovalRecord(inode_id, 0, None, 0)
             tx.set(context.next_removal_key(now + POSTPONE_NS), encode(record))
-            return
-        await drop_references(context, tx, await all_extents(tx, inode), due_ns=now)
+            return False
+        await References().lose(inode.extents).apply(context, tx, due_ns=now)
         tx.clear(inode_key(inode_id))
         tx.clear(inline_key(inode_id))
-        tx.clear_range(*extents_range(inode_id))
         tx.clear_range(*xattr_range(inode_id))
         tx.clear_range(*part_sizes_range(inode_id))
+        return inode.extent_pages > 0
+
+    async def _purge_pages(self, tx: Transaction, inode_id: int, now: int) -> bool:
+        """Drop the last pages of extents of an inode that is gone, as many as fit one transaction;
+        return whether none are left."""
+        pages = await tx.get_range(*extents_range(inode_id))
+        if not pages:
+            return True
+        extents = [decode_extents(value) for _, value in pages]
+        references = References().lose([one for page in extents for one in page])
+        references.gain([one for page in extents[:-PAGES_PER_TRANSACTION] for one in page])
+        await references.apply(self._context, tx, due_ns=now)
+        first_key = pages[-PAGES_PER_TRANSACTION:][0][0]
+        tx.clear_range(first_key, extents_range(inode_id)[1])
+        return len(pages) <= PAGES_PER_TRANSACTION
 
     async def finish_removal(self, items: Sequence[RemovalItem]) -> None:
         """Forget queue entries whose chunks are gone, and the records of whole segments."""
@@ -208,14 +231,22 @@ class Life:
     # Dead clients
 
     async def dead_clients(self) -> list[int]:
-        """Clients whose lease ran out."""
+        """Clients whose lease ran out. They are dead from now on, also if they should wake: each of
+        their transactions that needs the lease has either committed before this, or fails."""
         now = self._context.now_ns()
 
-        async def read(tx: ReadTransaction) -> list[int]:
-            rows = await tx.get_range(CLIENT_PREFIX, prefix_end(CLIENT_PREFIX))
-            return [client_of(key) for key, value in rows if decode_client(value).expires_ns < now]
+        async def declare(tx: Transaction) -> list[int]:
+            dead: list[int] = []
+            for key, value in await tx.get_range(CLIENT_PREFIX, prefix_end(CLIENT_PREFIX)):
+                record = decode_client(value)
+                if not record.declared_dead:
+                    if record.expires_ns >= now:
+                        continue
+                    tx.set(key, encode(msgspec.structs.replace(record, declared_dead=True)))
+                dead.append(client_of(key))
+            return dead
 
-        return await self._context.kv.read(read)
+        return await self._context.kv.transact(declare)
 
     async def id_ranges(self, client_id: int) -> list[tuple[int, int]]:
         """A client's id blocks."""
@@ -240,8 +271,7 @@ class Life:
         return await self._context.kv.read(read)
 
     async def forget_client(self, client_id: int) -> None:
-        """Drop what is left of a client; its lease must have run out."""
-        now = self._context.now_ns()
+        """Drop what is left of a client, if it was declared dead."""
 
         async def sessions(tx: ReadTransaction) -> list[bytes]:
             rows = await tx.get_range(b"e", b"f")
@@ -251,7 +281,7 @@ class Life:
 
         async def forget(tx: Transaction) -> None:
             value = await tx.get(client_key(client_id))
-            if value is None or decode_client(value).expires_ns >= now:
+            if value is None or not decode_client(value).declared_dead:
                 return
             for key in held:
                 tx.clear(key)

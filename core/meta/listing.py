@@ -4,24 +4,38 @@ the page.
 An entry's stored name (directories with their slash) sorts among its siblings exactly as the keys
 below it do, so nothing is ever sorted or buffered. All bounds are *inclusive lower bounds* on keys:
 "behind k" is ``k + b"\\0"``, "behind everything that starts with p" is the first key after that
-prefix.
+prefix. The walk keeps its own stack: a key may be a thousand folders deep.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from bisect import bisect_left
+from collections.abc import Sequence
 
 from ..kv.keys import prefix_end
-from ..kv.store import ReadTransaction
+from ..kv.store import KeyValue, ReadTransaction
 from .context import MetaContext
 from .records import InodeType, ListEntry, Listing
-from .schema import ENTRY_EXPLICIT, decode_entry, directory_end, directory_prefix
-from .tree import find_bucket, find_directory, inodes_of
+from .schema import (
+    ENTRY_EXPLICIT,
+    Entry,
+    decode_entry,
+    directory_end,
+    directory_prefix,
+    encode_entry,
+    entry_fields,
+)
+from .tree import find_bucket, find_entry, inodes_of
 
-SCAN_ROWS = 1001  # a page of 1,000 keys in one folder is one range read
+SCAN_ROWS_MAX = 1001  # a page of 1,000 keys in one folder is one range read
+CHILD_ROWS = 64  # the first read of a folder below; the next ones grow
+SEEK_ROWS = 16  # the first read after a jump: often only one row is wanted
+GROWTH = 4
 
-Found = tuple[bytes, int]
-"""A key and its inode id."""
+_DIRECTORY = int(InodeType.DIRECTORY)  # compared for each row: a plain number is quicker
+
+Found = tuple[bytes, int | None]
+"""A key and its inode id, or a common prefix and None."""
 
 
 class Listings:
@@ -44,122 +58,191 @@ class Listings:
             bucket_id = (await find_bucket(tx, bucket)).inode_id
             if limit <= 0:
                 return Listing([], None)
-            if delimiter == b"/":
-                found = await _folder_page(tx, bucket_id, prefix, after, limit + 1)
-            elif delimiter:
-                found = await _delimited_page(tx, bucket_id, prefix, delimiter, after, limit + 1)
-            else:
-                lower = max(prefix, after + b"\0" if after else b"")
-                found = []
-                async for key, inode_id in _walk(tx, bucket_id, prefix, lower, limit + 1):
-                    found.append((key, inode_id))
-                    if len(found) > limit:
-                        break
-            return await _page(tx, found, limit)
+            walk = _Walk(tx, prefix, delimiter)
+            await walk.start(bucket_id, after, limit + 1)
+            return await _page(tx, await walk.take(limit + 1), limit)
 
         return await self._context.kv.read(read)
 
 
-async def _page(tx: ReadTransaction, found: list[tuple[bytes, int | None]], limit: int) -> Listing:
+async def _page(tx: ReadTransaction, found: list[Found], limit: int) -> Listing:
     """The first *limit* of *found*, with their inodes."""
     more = len(found) > limit
     found = found[:limit]
-    inodes = await inodes_of(tx, [number for _, number in found if number is not None])
-    remaining = iter(inodes)
-    entries: list[ListEntry] = []
-    for key, number in found:
-        if number is None:
-            entries.append(ListEntry(key, None))
-            continue
-        inode = next(remaining)
-        if inode is not None:
-            entries.append(ListEntry(key, inode))
+    numbers = [number for _, number in found if number is not None]
+    inodes = await inodes_of(tx, numbers)
+    if len(numbers) == len(found):
+        entries = [ListEntry(item[0], inode) for item, inode in zip(found, inodes, strict=True)]
+    else:
+        of_key = iter(inodes)
+        entries = [
+            ListEntry(key, None if number is None else next(of_key)) for key, number in found
+        ]
+    assert None not in inodes, "one snapshot has an inode for every entry"
     return Listing(entries, found[-1][0] if more else None)
 
 
-async def _folder_page(
-    tx: ReadTransaction, bucket_id: int, prefix: bytes, after: bytes, limit: int
-) -> list[tuple[bytes, int | None]]:
-    """With delimiter ``/``: entries of one folder, without going below it."""
-    base_end = prefix.rfind(b"/") + 1
-    base, partial = prefix[:base_end], prefix[base_end:]
-    directories = base[:-1].split(b"/") if base else []
-    directory_id = await find_directory(tx, bucket_id, directories)
-    if directory_id is None:
-        return []
-    start = directory_prefix(directory_id) + partial
-    end = prefix_end(start) if partial else directory_end(directory_id)
-    found: list[tuple[bytes, int | None]] = []
-    if after >= base and after.startswith(base) and after != base:
-        relative = after[len(base) :]
-        slash = relative.find(b"/")
-        if slash >= 0:
-            # Behind a common prefix, or behind a key inside it: everything below it was told.
-            relative = relative[: slash + 1]
-        start = max(start, directory_prefix(directory_id) + relative + b"\0")
-    elif after == base and base:
-        start = max(start, directory_prefix(directory_id) + b"\0")
-    elif after > base and not after.startswith(base):
-        return []
-    own_key = not partial and base and after < base
-    if own_key and await _is_bare_explicit(tx, bucket_id, directories, directory_id):
-        found.append((base, directory_id))
-    if start >= end:
+class _Folder:
+    """A folder on the way down, and its entries as far as they were read."""
+
+    __slots__ = ("_end", "_next", "_rows_wanted", "at_end", "base", "own", "position", "rows")
+
+    def __init__(self, directory_id: int, base: bytes, partial: bytes, rows_wanted: int) -> None:
+        self.base = base
+        """What all keys below start with."""
+        self.own = directory_prefix(directory_id)
+        self.rows: list[KeyValue] = []
+        self.position = 0
+        self.at_end = False
+        self._next = self.own + partial
+        self._end = prefix_end(self._next) if partial else directory_end(directory_id)
+        self._rows_wanted = rows_wanted
+
+    async def fill(self, tx: ReadTransaction) -> None:
+        """Read on behind the rows, all of which were used."""
+        limit = self._rows_wanted
+        self._rows_wanted = min(limit * GROWTH, SCAN_ROWS_MAX)
+        self.position = 0
+        self.rows = (
+            await tx.get_range(self._next, self._end, limit=limit) if self._next < self._end else []
+        )
+        if len(self.rows) < limit:
+            self.at_end = True
+        else:
+            self._next = self.rows[-1][0] + b"\0"
+
+    async def fill_own(self, tx: ReadTransaction, directory_id: int) -> None:
+        """The first read of an explicit folder: without an entry of its own it is a key itself."""
+        await self.fill(tx)
+        if not self.rows or self.rows[0][0] != self.own:
+            self.rows.insert(0, (self.own, encode_entry(Entry(directory_id, InodeType.FILE, 0))))
+
+    def skip_to(self, key: bytes, rows_wanted: int) -> None:
+        """Leave out the rows before *key*; if they must be read first, *rows_wanted* at first."""
+        self.position = bisect_left(self.rows, (key,), self.position)
+        if self.position == len(self.rows) and not self.at_end and key > self._next:
+            self._next = key
+            self._rows_wanted = rows_wanted
+
+
+class _Walk:
+    """Keys of one bucket, and common prefixes, in order."""
+
+    def __init__(self, tx: ReadTransaction, prefix: bytes, delimiter: bytes) -> None:
+        self._tx = tx
+        self._prefix = prefix
+        self._delimiter = delimiter
+        self._folders: list[_Folder] = []
+
+    async def start(self, bucket_id: int, after: bytes, rows_wanted: int) -> None:
+        """Go to the first key that has the prefix and is behind *after*."""
+        prefix, delimiter = self._prefix, self._delimiter
+        base_end = prefix.rfind(b"/") + 1
+        base, partial = prefix[:base_end], prefix[base_end:]
+        entry = await _find_folder(self._tx, bucket_id, base[:-1].split(b"/") if base else ())
+        if entry is None:
+            return
+        lower = max(prefix, after + b"\0" if after else b"")
+        if delimiter and after.startswith(prefix):
+            at = after.find(delimiter, len(prefix))
+            if at >= 0:
+                lower = max(lower, _behind(after[: at + len(delimiter)]))
+        rows_wanted = min(rows_wanted, SCAN_ROWS_MAX)
+        folder = _Folder(entry.inode_id, base, partial, rows_wanted)
+        if base == lower and entry.flags & ENTRY_EXPLICIT:
+            await folder.fill_own(self._tx, entry.inode_id)
+        self._folders.append(folder)
+        await self._seek(lower, rows_wanted)
+
+    async def take(self, limit: int) -> list[Found]:
+        """The next *limit* keys and common prefixes; fewer at the end."""
+        found: list[Found] = []
+        folders = self._folders
+        while folders and len(found) < limit:
+            folder = folders[-1]
+            if folder.position == len(folder.rows):
+                if folder.at_end:
+                    folders.pop()
+                else:
+                    await folder.fill(self._tx)
+                continue
+            jump = self._take_rows(folder, found, limit)
+            if isinstance(jump, bytes):
+                await self._seek(jump, SEEK_ROWS)
+            elif jump is not None:
+                await self._descend(found.pop()[0], jump)
         return found
-    skip = len(directory_prefix(directory_id))
-    for key, value in await tx.get_range(start, end, limit=limit - len(found)):
-        entry = decode_entry(value)
-        name = base + key[skip:]
-        found.append((name, None if entry.type == InodeType.DIRECTORY else entry.inode_id))
-    return found
 
-
-async def _is_bare_explicit(
-    tx: ReadTransaction, bucket_id: int, directories: list[bytes], directory_id: int
-) -> bool:
-    """Whether the key of this folder exists without an entry of its own (mkdir, no content)."""
-    parent_id = await find_directory(tx, bucket_id, directories[:-1])
-    if parent_id is None:
-        return False
-    value = await tx.get(directory_prefix(parent_id) + directories[-1] + b"/")
-    if value is None or not decode_entry(value).flags & ENTRY_EXPLICIT:
-        return False
-    return await tx.get(directory_prefix(directory_id)) is None
-
-
-async def _delimited_page(
-    tx: ReadTransaction,
-    bucket_id: int,
-    prefix: bytes,
-    delimiter: bytes,
-    after: bytes,
-    limit: int,
-) -> list[tuple[bytes, int | None]]:
-    """With any other delimiter: the flat walk, which jumps over the rest of each common prefix."""
-    found: list[tuple[bytes, int | None]] = []
-    lower = prefix
-    if after:
-        lower = max(prefix, after + b"\0")
-        at = after.find(delimiter, len(prefix))
-        if after.startswith(prefix) and at >= 0:
-            lower = max(lower, _behind(after[: at + len(delimiter)]))
-    while len(found) < limit:
-        jump: bytes | None = None
-        async for key, inode_id in _walk(tx, bucket_id, prefix, lower, limit - len(found)):
-            at = key.find(delimiter, len(prefix))
-            if at < 0:
+    def _take_rows(self, folder: _Folder, found: list[Found], limit: int) -> Entry | bytes | None:
+        """Add the folder's rows to *found* until it is full, they are used up (None), a folder is
+        to be entered (its entry; its key is the last of *found*), or the walk must go on from a
+        certain key."""
+        delimiter, skip = self._delimiter, len(self._prefix)
+        descends = delimiter != b"/"
+        base, own = folder.base, len(folder.own)
+        room = folder.position + limit - len(found)
+        for row, value in folder.rows[folder.position : room]:
+            folder.position += 1
+            key = base + row[own:]
+            _, inode_id, kind, flags = entry_fields(value)
+            if kind == _DIRECTORY:
+                found.append((key, None))
+                if descends:
+                    return Entry(inode_id, kind, flags)
+            elif not delimiter or (at := key.find(delimiter, skip)) < 0:
                 found.append((key, inode_id))
             else:
                 common = key[: at + len(delimiter)]
                 found.append((common, None))
-                jump = _behind(common)
-                break
-            if len(found) >= limit:
-                break
-        if jump is None:
-            break
-        lower = jump
-    return found
+                return _behind(common)
+        return None
+
+    async def _descend(self, base: bytes, entry: Entry) -> None:
+        folder = _Folder(entry.inode_id, base, b"", CHILD_ROWS)
+        if entry.flags & ENTRY_EXPLICIT:
+            await folder.fill_own(self._tx, entry.inode_id)
+        self._folders.append(folder)
+
+    async def _seek(self, lower: bytes, rows_wanted: int) -> None:
+        """Go forward to the first key from *lower* on."""
+        folders = self._folders
+        while folders:
+            folder = folders[-1]
+            if not lower.startswith(folder.base):
+                if lower < folder.base:
+                    return
+                folders.pop()
+                continue
+            relative = lower[len(folder.base) :]
+            slash = relative.find(b"/") + 1
+            target = folder.own + (relative[:slash] if slash else relative)
+            folder.skip_to(target, rows_wanted)
+            if not slash:
+                return
+            if folder.position == len(folder.rows) and not folder.at_end:
+                await folder.fill(self._tx)
+            if folder.position == len(folder.rows) or folder.rows[folder.position][0] != target:
+                return
+            if slash == len(relative):
+                return  # all of the folder, its own key included
+            # Some of what is below it: never its own key.
+            entry = decode_entry(folder.rows[folder.position][1])
+            folder.position += 1
+            base = folder.base + relative[:slash]
+            folders.append(_Folder(entry.inode_id, base, b"", rows_wanted))
+
+
+async def _find_folder(
+    tx: ReadTransaction, bucket_id: int, directories: Sequence[bytes]
+) -> Entry | None:
+    """The entry of the folder, following *directories* from the bucket; None if there is none."""
+    entry = Entry(bucket_id, InodeType.DIRECTORY, 0)
+    for name in directories:
+        found = await find_entry(tx, entry.inode_id, name + b"/")
+        if found is None:
+            return None
+        entry = found
+    return entry
 
 
 def _behind(prefix: bytes) -> bytes:
@@ -168,59 +251,3 @@ def _behind(prefix: bytes) -> bytes:
         return prefix_end(prefix)
     except ValueError:  # all bytes 0xff, which no UTF-8 has: nothing can come after it
         return prefix + b"\xff"
-
-
-async def _walk(
-    tx: ReadTransaction, bucket_id: int, prefix: bytes, lower: bytes, rows: int
-) -> AsyncIterator[Found]:
-    """Keys that start with *prefix*, from *lower* on. *rows*: how many the caller may want at
-    most."""
-    base_end = prefix.rfind(b"/") + 1
-    base = prefix[:base_end]
-    directories = base[:-1].split(b"/") if base else []
-    directory_id = await find_directory(tx, bucket_id, directories)
-    if directory_id is None:
-        return
-    if base and not prefix[base_end:] and lower <= base:
-        if await _is_bare_explicit(tx, bucket_id, directories, directory_id):
-            yield base, directory_id
-    relative = lower[len(base) :] if lower.startswith(base) else b""
-    if lower > base and not lower.startswith(base):
-        return
-    async for found in _walk_folder(tx, directory_id, base, prefix[base_end:], relative, rows):
-        yield found
-
-
-async def _walk_folder(
-    tx: ReadTransaction, directory_id: int, base: bytes, partial: bytes, lower: bytes, rows: int
-) -> AsyncIterator[Found]:
-    """Keys below *directory_id* (whose keys start with *base*): names from *partial*, relative keys
-    from *lower* on."""
-    own = directory_prefix(directory_id)
-    end = prefix_end(own + partial) if partial else directory_end(directory_id)
-    slash = lower.find(b"/")
-    inside, deeper = b"", b""
-    if slash >= 0:
-        inside, deeper = lower[: slash + 1], lower[slash + 1 :]
-        start = own + inside
-    else:
-        start = own + lower
-    start = max(start, own + partial)
-    while start < end:
-        page = await tx.get_range(start, end, limit=min(rows, SCAN_ROWS))
-        for key, value in page:
-            name = key[len(own) :]
-            entry = decode_entry(value)
-            if entry.type != InodeType.DIRECTORY:
-                yield base + name, entry.inode_id
-                continue
-            below = deeper if name == inside else b""
-            if entry.flags & ENTRY_EXPLICIT and not below:
-                bare = await tx.get(directory_prefix(entry.inode_id)) is None
-                if bare:
-                    yield base + name, entry.inode_id
-            async for found in _walk_folder(tx, entry.inode_id, base + name, b"", below, rows):
-                yield found
-        if len(page) < min(rows, SCAN_ROWS):
-            return
-        start = page[-1][0] + b"\0"

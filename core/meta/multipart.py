@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import (
     ConflictError,
+    InvalidArgumentError,
     InvalidPartError,
     InvalidPartOrderError,
     PartTooSmallError,
@@ -23,7 +24,7 @@ from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import PART_BYTES_MIN
 from .context import MetaContext
-from .objects import swap_object
+from .objects import find_place, swap_object
 from .records import (
     NO_CONDITIONS,
     CompletedPart,
@@ -47,12 +48,13 @@ from .schema import (
     encode,
     inode_key,
     part_key,
+    part_range,
     part_sizes_key,
     upload_key,
     uploads_end,
     uploads_prefix,
 )
-from .segments import add_references, drop_references
+from .segments import References
 from .tree import all_extents, find_bucket, find_inode, make_object_inode
 
 PART_SIZES_PER_PAGE = 500  # with their checksums well under the limit of a value
@@ -70,9 +72,15 @@ async def _find_upload(tx: ReadTransaction, bucket_id: int, key: bytes, upload_i
     return decode_upload(value)
 
 
+def _in_bucket(upload: Upload, bucket: str) -> Upload:
+    """*upload* under the name that its bucket has now."""
+    if upload.bucket == bucket:
+        return upload
+    return msgspec.structs.replace(upload, bucket=bucket)
+
+
 async def _parts(tx: ReadTransaction, upload_id: str) -> list[Part]:
-    start = part_key(upload_id, 0)
-    rows = await tx.get_range(start, prefix_end(start[:-2]))
+    rows = await tx.get_range(*part_range(upload_id))
     return [decode_part(value) for _, value in rows]
 
 
@@ -118,7 +126,7 @@ class Multipart:
 
         async def read(tx: ReadTransaction) -> Upload:
             bucket_id = (await find_bucket(tx, bucket)).inode_id
-            return await _find_upload(tx, bucket_id, key, upload_id)
+            return _in_bucket(await _find_upload(tx, bucket_id, key, upload_id), bucket)
 
         return await self._context.kv.read(read)
 
@@ -149,6 +157,10 @@ class Multipart:
             inode = await find_inode(tx, source.inode.inode_id)
             if inode.generation != source.inode.generation:
                 raise ConflictError("the source object changed while it was copied")
+            if inode.inline:
+                raise InvalidArgumentError(
+                    "the source's content is inline: write it to a segment and use put_part"
+                )
             extents = _cut(await all_extents(tx, inode), offset, length)
             part = Part(number, length, etag, now, checksums, extents)
             await self._set_part(tx, upload, part)
@@ -161,9 +173,10 @@ class Multipart:
         await _find_upload(tx, bucket_id, upload.key, upload.upload_id)
         key = part_key(upload.upload_id, part.number)
         old = await tx.get(key)
-        await add_references(tx, part.extents, 1)
+        references = References().gain(part.extents)
         if old is not None:
-            await drop_references(self._context, tx, decode_part(old).extents)
+            references.lose(decode_part(old).extents)
+        await references.apply(self._context, tx)
         tx.set(key, encode(part))
 
     async def list_parts(
@@ -173,7 +186,7 @@ class Multipart:
 
         async def read(tx: ReadTransaction) -> tuple[list[Part], bool]:
             start = part_key(upload.upload_id, min(after + 1, 65_535))
-            end = prefix_end(start[:-2])
+            end = part_range(upload.upload_id)[1]
             rows = await tx.get_range(start, end, limit=limit + 1)
             return [decode_part(value) for _, value in rows[:limit]], len(rows) > limit
 
@@ -203,7 +216,7 @@ class Multipart:
                     behind = prefix_end(behind)
                 start = max(start, behind)
             rows = await tx.get_range(start, uploads_end(bucket_id), limit=limit + 1)
-            uploads = [decode_upload(value) for _, value in rows]
+            uploads = [_in_bucket(decode_upload(value), bucket) for _, value in rows]
             uploads = [upload for upload in uploads if upload.key.startswith(prefix)]
             return uploads[:limit], len(uploads) > limit
 
@@ -224,7 +237,6 @@ class Multipart:
         what = f"object {upload.bucket}/{upload.key.decode(errors='replace')}"
 
         async def complete(tx: Transaction) -> PutResult:
-            await context.ensure_ids(ids)
             bucket_id = (await find_bucket(tx, upload.bucket)).inode_id
             done = await _completed_before(tx, upload)
             if done is not None:
@@ -243,21 +255,20 @@ class Multipart:
             )
             owner = Owner(upload.uid, upload.gid)
             content = _joined(chosen)
-            inode = await make_object_inode(context, tx, bucket_id, content, attributes, owner)
-            for part in stored:
-                # The object counts its own references; those of the parts go.
-                await drop_references(context, tx, part.extents)
-                tx.clear(part_key(upload.upload_id, part.number))
+            place = await find_place(context, tx, bucket_id, upload.key, owner, conditions, what)
+            holders = [part.extents for part in stored]
+            inode = await make_object_inode(
+                context, tx, bucket_id, content, attributes, owner, holders=holders
+            )
+            tx.clear_range(*part_range(upload.upload_id))
             _remember_sizes(tx, inode.inode_id, chosen)
             tx.clear(upload_row)
-            replaced = await swap_object(
-                context, tx, bucket_id, upload.key, inode, owner, conditions, what
-            )
+            replaced = await swap_object(context, tx, place, inode)
             record = CompletedRecord(inode.inode_id, upload.bucket, upload.key, replaced)
             tx.set(completed_key(upload.upload_id), encode(record))
             return PutResult(inode, replaced)
 
-        return await context.kv.transact(complete)
+        return await context.transact(complete, ids=ids)
 
     async def find_completed(self, bucket: str, key: bytes, upload_id: str) -> PutResult:
         """What a completed upload became, while that object still exists. Raises
@@ -282,9 +293,11 @@ class Multipart:
         async def abort(tx: Transaction) -> None:
             bucket_id = (await find_bucket(tx, bucket)).inode_id
             await _find_upload(tx, bucket_id, key, upload_id)
+            references = References()
             for part in await _parts(tx, upload_id):
-                await drop_references(context, tx, part.extents)
-                tx.clear(part_key(upload_id, part.number))
+                references.lose(part.extents)
+            await references.apply(context, tx)
+            tx.clear_range(*part_range(upload_id))
             tx.clear(upload_key(bucket_id, key, upload_id))
 
         await context.kv.transact(abort)

@@ -4,10 +4,11 @@ docs/decisions/0004-namespace.md."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from ..errors import ConflictError, CraqenError, NotFoundError
+from ..errors import CallerError, ConflictError, NotFoundError
 from ..kv.store import ReadTransaction, Transaction
 from .conditions import check_conditions
 from .context import MetaContext
@@ -82,38 +83,53 @@ async def find_object(tx: ReadTransaction, bucket: str, key: bytes) -> Inode:
     return decode_inode(record)
 
 
-async def swap_object(
+class Place(NamedTuple):
+    """Where an object is about to be put."""
+
+    bucket_id: int
+    directory_id: int
+    name: bytes
+    in_folder: bool
+    old: Inode | None
+    """What is there now, if it has an entry."""
+
+
+async def find_place(
     context: MetaContext,
     tx: Transaction,
     bucket_id: int,
     key: bytes,
-    inode: Inode,
     owner: Owner,
     conditions: WriteConditions,
     what: str,
-) -> bool:
-    """Put *inode* (already written) under *key*; return whether it replaced another."""
+) -> Place:
+    """The place of *key*, its folders made, the conditions checked: before anything else is
+    written, since reads are cheaper then. Raises PreconditionFailedError, NotFoundError."""
     directories, name = split_key(key)
     directory_id = await make_directories(context, tx, bucket_id, directories, owner)
-    present = await find_entry(tx, directory_id, name)
-    old = None if present is None else await find_inode(tx, present.inode_id)
-    if old is None and name == b"" and directories:
+    entry = await find_entry(tx, directory_id, name)
+    old = None if entry is None else await find_inode(tx, entry.inode_id)
+    present = old
+    in_folder = bool(directories)
+    if old is None and name == b"" and in_folder:
         directory = await find_inode(tx, directory_id)
-        if directory.explicit:
-            check_conditions(conditions, directory, what)
-        else:
-            check_conditions(conditions, None, what)
-    else:
-        check_conditions(conditions, old, what)
-    put_entry(tx, directory_id, name, Entry(inode.inode_id, inode.type, 0))
-    if name == b"" and directories:
-        await make_explicit(tx, await find_inode(tx, directory_id))
-    if old is not None:
-        await drop_link(context, tx, old)
-    context.count(tx, bucket_id, inode.size, 1)
-    context.touch_directory(tx, directory_id)
-    context.tell_entry(tx, directory_id, name, inode.inode_id)
-    return old is not None
+        present = directory if directory.explicit else None
+    if conditions is not NO_CONDITIONS:
+        check_conditions(conditions, present, what)
+    return Place(bucket_id, directory_id, name, in_folder, old)
+
+
+async def swap_object(context: MetaContext, tx: Transaction, place: Place, inode: Inode) -> bool:
+    """Put *inode* (already written) at *place*; return whether it replaced another."""
+    put_entry(tx, place.directory_id, place.name, Entry(inode.inode_id, inode.type, 0))
+    if place.name == b"" and place.in_folder:
+        await make_explicit(tx, await find_inode(tx, place.directory_id))
+    if place.old is not None:
+        await drop_link(context, tx, place.old)
+    context.count(tx, place.bucket_id, inode.size, 1)
+    context.touch_directory(tx, place.directory_id)
+    context.tell_entry(tx, place.directory_id, place.name, inode.inode_id)
+    return place.old is not None
 
 
 async def remove_object(
@@ -182,15 +198,13 @@ class Objects:
         what = f"object {bucket}/{key.decode(errors='replace')}"
 
         async def put(tx: Transaction) -> PutResult:
-            await context.ensure_ids(ids)
             bucket_id = (await find_bucket(tx, bucket)).inode_id
+            place = await find_place(context, tx, bucket_id, key, owner, conditions, what)
             inode = await make_object_inode(context, tx, bucket_id, content, attributes, owner)
-            replaced = await swap_object(
-                context, tx, bucket_id, key, inode, owner, conditions, what
-            )
+            replaced = await swap_object(context, tx, place, inode)
             return PutResult(inode, replaced)
 
-        return await context.kv.transact(put)
+        return await context.transact(put, ids=ids)
 
     async def copy_object(
         self,
@@ -210,11 +224,11 @@ class Objects:
         what = f"object {bucket}/{key.decode(errors='replace')}"
 
         async def copy(tx: Transaction) -> PutResult:
-            await context.ensure_ids(ids)
             source = await find_object(tx, source_bucket, source_key)
             if source_generation not in (None, (source.inode_id, source.generation)):
                 raise ConflictError(f"{source_bucket}/{source_key!r}: changed while it was copied")
             bucket_id = (await find_bucket(tx, bucket)).inode_id
+            place = await find_place(context, tx, bucket_id, key, owner, conditions, what)
             content = await _content_of(tx, source)
             inode = await make_object_inode(
                 context, tx, bucket_id, content, _copied_attributes(source, attributes), owner
@@ -223,12 +237,10 @@ class Objects:
                 for number, value in await tx.get_range(*part_sizes_range(source.inode_id)):
                     page = int.from_bytes(number[-4:], "big")
                     tx.set(part_sizes_key(inode.inode_id, page), value)
-            replaced = await swap_object(
-                context, tx, bucket_id, key, inode, owner, conditions, what
-            )
+            replaced = await swap_object(context, tx, place, inode)
             return PutResult(inode, replaced)
 
-        return await context.kv.transact(copy)
+        return await context.transact(copy, ids=ids)
 
     async def delete_object(
         self, bucket: str, key: bytes, *, conditions: WriteConditions = NO_CONDITIONS
@@ -261,10 +273,9 @@ class Objects:
                     try:
                         await remove_object(context, tx, bucket, bucket_id, key, conditions)
                         found.append(None)
-                    except (ConflictError, RecursionError):
-                        raise
-                    except CraqenError as error:
-                        # Conditions are checked before anything is written for the key.
+                    except CallerError as error:
+                        # Conditions are checked before anything is written for the key; other
+                        # errors are the transaction's, not the key's.
                         found.append(error)
                 return found
 

@@ -25,7 +25,7 @@ from .tree import (
     drop_link,
     find_inode,
     is_empty,
-    make_explicit,
+    keep_if_emptied,
     put_entry,
     put_inode,
     remove_entry,
@@ -82,8 +82,8 @@ class Renames:
                 new_stored = new_stored_name(new_name, directory=directory)
             await remove_entry(tx, parent_id, stored)
             await self._place(tx, inode, new_parent_id, new_stored, new_name)
+            await keep_if_emptied(tx, parent_id)
             for folder in {parent_id, new_parent_id}:
-                await make_explicit(tx, await find_inode(tx, folder))
                 context.touch_directory(tx, folder)
             context.tell_entry(tx, parent_id, name, entry.inode_id)
             context.tell_entry(tx, new_parent_id, new_name, entry.inode_id)
@@ -103,6 +103,8 @@ class Renames:
             if bucket_of(new_parent) != inode.bucket_id:
                 raise CrossDeviceError("a folder cannot be renamed into another bucket")
         elif bucket_of(new_parent) != inode.bucket_id:
+            if inode.nlink > 1:
+                raise CrossDeviceError("a file with several links stays in its bucket: copy it")
             self._context.count(tx, inode.bucket_id, -inode.size, -1)
             self._context.count(tx, bucket_of(new_parent), inode.size, 1)
             inode = msgspec.structs.replace(inode, bucket_id=bucket_of(new_parent))
@@ -134,9 +136,9 @@ class Renames:
         inode = msgspec.structs.replace(inode, ctime_ns=self._context.now_ns())
         if inode.type == InodeType.DIRECTORY:
             inode = msgspec.structs.replace(
-                inode, parent_id=parent_id, name=stored.removesuffix(b"/"), explicit=True
+                inode, parent_id=parent_id, name=stored.removesuffix(b"/")
             )
-            flags = ENTRY_EXPLICIT
+            flags = ENTRY_EXPLICIT if inode.explicit else 0
         put_inode(tx, inode)
         put_entry(tx, parent_id, stored, Entry(inode.inode_id, inode.type, flags))
         self._context.tell_inode(tx, inode.inode_id)
@@ -162,7 +164,6 @@ class Renames:
             directory = inode.type == InodeType.DIRECTORY
             await self._place(tx, inode, parent_id, bare + b"/" if directory else bare, bare)
         for (parent_id, _, entry), name in zip((first, second), names, strict=True):
-            await make_explicit(tx, await find_inode(tx, parent_id))
             self._context.touch_directory(tx, parent_id)
             self._context.tell_entry(tx, parent_id, name, entry.inode_id)
 

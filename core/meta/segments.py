@@ -11,55 +11,67 @@ from .records import Extent, Layout
 from .schema import RemovalRecord, SegmentRecord, decode_segment, encode, segment_key
 
 
-def _layouts(extents: Sequence[Extent]) -> dict[int, Layout]:
-    """Each segment of *extents* once."""
-    return {extent.segment_id: extent.layout for extent in extents}
+class References:
+    """What one transaction changes in the counts, gathered first and written once: a segment that
+    one holder gives up and another takes over costs nothing. A holder counts a segment once,
+    however many of its extents name it."""
 
+    __slots__ = ("_changes", "_layouts")
 
-async def add_references(tx: Transaction, extents: Sequence[Extent], count: int) -> None:
-    """One file's (or part's) extents: each of their segments gets *count* more references."""
-    layouts = _layouts(extents)
-    keys = [segment_key(segment_id) for segment_id in layouts]
-    values = await tx.get_many(keys)
-    for (segment_id, layout), value in zip(layouts.items(), values, strict=True):
-        known = 0 if value is None else decode_segment(value).references
-        tx.set(segment_key(segment_id), encode(SegmentRecord(known + count, layout)))
+    def __init__(self) -> None:
+        self._changes: dict[int, int] = {}
+        self._layouts: dict[int, Layout] = {}
 
+    def gain(self, extents: Sequence[Extent]) -> References:
+        """A holder refers to the segments of *extents*."""
+        return self._change(extents, 1)
 
-async def drop_references(
-    context: MetaContext, tx: Transaction, extents: Sequence[Extent], *, due_ns: int | None = None
-) -> None:
-    """One file's (or part's) extents are no longer referred to: unshared segments go to the removal
-    queue, to be freed at *due_ns* (default: after the grace)."""
-    if due_ns is None:
-        due_ns = context.now_ns() + context.removal_grace_ns
-    layouts = _layouts(extents)
-    values = await tx.get_many([segment_key(segment_id) for segment_id in layouts])
-    for (segment_id, layout), value in zip(layouts.items(), values, strict=True):
-        assert value is not None, f"segment {segment_id:x} is referred to without a record"
-        references = decode_segment(value).references - 1
-        tx.set(segment_key(segment_id), encode(SegmentRecord(references, layout)))
-        if references == 0:
-            record = RemovalRecord(0, segment_id, layout, 0)
-            tx.set(context.next_removal_key(due_ns), encode(record))
+    def lose(self, extents: Sequence[Extent]) -> References:
+        """A holder no longer refers to the segments of *extents*."""
+        return self._change(extents, -1)
 
+    def _change(self, extents: Sequence[Extent], delta: int) -> References:
+        layouts = {extent.segment_id: extent.layout for extent in extents}
+        self._layouts.update(layouts)
+        changes = self._changes
+        for segment_id in layouts:
+            changes[segment_id] = changes.get(segment_id, 0) + delta
+        return self
 
-async def change_references(
-    context: MetaContext, tx: Transaction, before: Sequence[Extent], after: Sequence[Extent]
-) -> None:
-    """A file's extents changed: segments that it names anew or no longer are counted."""
-    old, new = _layouts(before), _layouts(after)
-    await add_references(tx, [extent for extent in after if extent.segment_id not in old], 1)
-    gone = [extent for extent in before if extent.segment_id not in new]
-    await drop_references(context, tx, gone)
+    async def apply(
+        self, context: MetaContext, tx: Transaction, *, due_ns: int | None = None
+    ) -> None:
+        """Write the counts. Segments that nobody holds any more go to the removal queue, to be
+        freed at *due_ns* (default: after the grace).
+
+        Raises StaleHandleError if a segment is new and this client was declared dead: its chunks
+        may be gone.
+        """
+        changed = [segment_id for segment_id, delta in self._changes.items() if delta]
+        if not changed:
+            return
+        if due_ns is None:
+            due_ns = context.now_ns() + context.removal_grace_ns
+        values = await tx.get_many([segment_key(segment_id) for segment_id in changed])
+        if None in values:
+            await context.need_alive(tx)
+        for segment_id, value in zip(changed, values, strict=True):
+            layout = self._layouts[segment_id]
+            known = 0 if value is None else decode_segment(value).references
+            references = known + self._changes[segment_id]
+            assert references >= 0, f"segment {segment_id:x} was referred to without being counted"
+            tx.set(segment_key(segment_id), encode(SegmentRecord(references, layout)))
+            if references == 0:
+                record = RemovalRecord(0, segment_id, layout, 0)
+                tx.set(context.next_removal_key(due_ns), encode(record))
 
 
 async def shared_segments(tx: Transaction, extents: Sequence[Extent]) -> set[int]:
     """Which segments of *extents* somebody else refers to as well."""
-    layouts = list(_layouts(extents))
-    values = await tx.get_many([segment_key(segment_id) for segment_id in layouts])
+    numbers = list({extent.segment_id for extent in extents})
+    values = await tx.get_many([segment_key(segment_id) for segment_id in numbers])
     return {
         segment_id
-        for segment_id, value in zip(layouts, values, strict=True)
+        for segment_id, value in zip(numbers, values, strict=True)
         if value is not None and decode_segment(value).references > 1
     }

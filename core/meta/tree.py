@@ -32,6 +32,7 @@ from .schema import (
     decode_entry,
     decode_extents,
     decode_inode,
+    decode_inodes,
     directory_end,
     directory_prefix,
     directory_time_key,
@@ -43,8 +44,9 @@ from .schema import (
     inode_key,
     long_name_key,
     unpack_number,
+    xattr_range,
 )
-from .segments import add_references
+from .segments import References
 
 EXTENTS_PER_PAGE = 1000  # about 40 bytes each: well under the limit of a value
 
@@ -193,8 +195,13 @@ async def make_object_inode(
     content: NewContent,
     attributes: ObjectAttributes,
     owner: Owner,
+    *,
+    holders: Sequence[Sequence[Extent]] = (),
 ) -> Inode:
-    """Write a new file inode with *content*, counting one more reference to its segments."""
+    """Write a new file inode with *content*, counting one more reference to its segments.
+
+    *holders*: extents of parts that give way to the inode; their references end.
+    """
     inode = new_inode(
         context,
         InodeType.FILE,
@@ -208,12 +215,15 @@ async def make_object_inode(
         inode, object=msgspec.structs.replace(attributes, etag_generation=0)
     )
     if content.inline_data is not None:
-        assert content.size == len(content.inline_data)
+        assert content.size >= len(content.inline_data)
         inode = msgspec.structs.replace(inode, inline=True)
         tx.set(inline_key(inode.inode_id), content.inline_data)
     elif content.extents:
         inode = set_extents(tx, inode, content.extents)
-        await add_references(tx, content.extents, 1)
+    references = References().gain(content.extents)
+    for extents in holders:
+        references.lose(extents)
+    await references.apply(context, tx)
     put_inode(tx, inode)
     return inode
 
@@ -273,6 +283,7 @@ async def drop_link(context: MetaContext, tx: Transaction, inode: Inode) -> Inod
 
 def clear_directory(tx: Transaction, directory_id: int) -> None:
     """Forget an empty directory's inode."""
+    tx.clear_range(*xattr_range(directory_id))
     tx.clear(inode_key(directory_id))
     tx.clear(directory_time_key(directory_id))
 
@@ -304,14 +315,21 @@ async def make_explicit(tx: Transaction, directory: Inode, *, explicit: bool = T
     )
 
 
+async def keep_if_emptied(tx: Transaction, directory_id: int) -> None:
+    """A POSIX call took a name from the directory: if that was the last, it is explicit from now
+    on, so that it neither vanishes nor is a common prefix without a key."""
+    directory = await find_inode(tx, directory_id)
+    if not directory.explicit and await is_empty(tx, directory_id):
+        await make_explicit(tx, directory)
+
+
 async def inodes_of(tx: ReadTransaction, inode_ids: Sequence[int]) -> list[Inode | None]:
     """The inodes, in order; None for one that is gone."""
-    values = await tx.get_many([inode_key(number) for number in inode_ids])
-    inodes = [None if value is None else decode_inode(value) for value in values]
+    inodes = decode_inodes(await tx.get_many([inode_key(number) for number in inode_ids]))
     folders = [
         position
         for position, inode in enumerate(inodes)
-        if inode is not None and inode.type == InodeType.DIRECTORY
+        if inode is not None and inode.type is InodeType.DIRECTORY
     ]
     if folders:
         times = await tx.get_many(

@@ -46,10 +46,11 @@ from .schema import (
     pack_number,
     session_key,
 )
-from .segments import change_references, shared_segments
+from .segments import References, shared_segments
 from .tree import all_extents, check_size, find_inode, put_inode, set_extents
 
 SEED_BITS = 0xFFFF_FFFF
+PLAN_IDS = 2  # a segment for the copies, and one for all holes
 
 
 async def need_file(tx: ReadTransaction, inode_id: int) -> Inode:
@@ -120,30 +121,31 @@ class Writes:
             inode = await need_file(tx, inode_id)
             extents = await all_extents(tx, inode)
             end = offset + length
-            await context.ensure_ids(4)
             if inode.inline:
                 data = (await tx.get(inline_key(inode_id))) or b""
-                target = self._home(0, OPEN_ENDED)
+                target = self._home(context.draw_id(), 0, OPEN_ENDED)
                 return WritePlan(inode, (target,), (CopyOut(None, target, data),))
             shared = await shared_segments(tx, cut_range(extents, offset, end))
             copies = self._copies(extents, shared, offset, end, inode.size)
             before = extents
+            home_id = 0
             for start, _ in holes(extents, offset, end):
                 if not holes(extents, start, start + 1):
                     continue  # an extent made for an earlier hole covers this one
-                extents = with_extent(extents, self._home(*gap_around(extents, start)))
+                home_id = home_id or context.draw_id()
+                gap = gap_around(extents, start)
+                extents = with_extent(extents, self._home(home_id, *gap))
             if extents != before:
-                await change_references(context, tx, before, extents)
+                await References().lose(before).gain(extents).apply(context, tx)
                 inode = set_extents(tx, inode, extents)
                 put_inode(tx, inode)
             for copy in copies:
                 extents = with_extent(extents, copy.target)
             return WritePlan(inode, cut_range(extents, offset, end), tuple(copies))
 
-        return await context.kv.transact(plan)
+        return await context.transact(plan, ids=PLAN_IDS)
 
-    def _home(self, start: int, end: int) -> Extent:
-        segment_id = self._context.draw_id()
+    def _home(self, segment_id: int, start: int, end: int) -> Extent:
         return home_extent(segment_id, self.layout_of(segment_id, in_place=True), start, end)
 
     def _copies(
@@ -198,7 +200,7 @@ class Writes:
                 if covered != (source,):
                     raise ConflictError(f"inode {inode_id:x}: changed while it was copied")
                 extents = with_extent(extents, target)
-            await change_references(context, tx, before, extents)
+            await References().lose(before).gain(extents).apply(context, tx)
             inode = set_extents(tx, inode, extents)
             put_inode(tx, inode)
             return inode
@@ -277,7 +279,7 @@ class Writes:
             after = cut_range(before, 0, size)
             shared = await shared_segments(tx, before)
             self._trim(tx, before, after, shared)
-            await change_references(context, tx, before, after)
+            await References().lose(before).gain(after).apply(context, tx)
             inode = set_extents(tx, inode, after)
             if not after:
                 tx.clear_range(*extents_range(inode.inode_id))
