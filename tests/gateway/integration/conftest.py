@@ -1,5 +1,5 @@
-"""One gateway by http and one by https for all tests of this folder; a bucket of its own for each
-test."""
+"""One gateway by http, one by https and one whole store for all tests of this folder; a bucket of
+its own for each test."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from craqen.tests.gateway.integration.running_gateway import (
     running_gateway,
     wait_until,
 )
+from craqen.tests.gateway.integration.whole_store import WholeStore, whole_store
 
 _numbers = itertools.count(1)
 
@@ -92,3 +93,23 @@ def raw(gateway: Gateway) -> Iterator[RawClient]:
     """A bare connection to the http gateway."""
     with RawClient(gateway) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStore]:
+    """A store as ``craqen up`` starts it."""
+    with whole_store(tmp_path_factory.mktemp("store")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def store_s3(store: WholeStore) -> Iterator[Any]:
+    """A boto3 client of the whole store."""
+    client = store.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store_bucket(store_s3: Any) -> str:
+    return make_bucket(store_s3)

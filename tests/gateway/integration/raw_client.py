@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import socket
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from craqen.gateway.auth.request import SignedRequest
-from craqen.tests.gateway.integration.running_gateway import Gateway
 from craqen.tests.gateway.unit.signing_client import sign
 
 TIMEOUT_SECONDS = 20.0
@@ -26,10 +25,22 @@ class Answer(NamedTuple):
         return "" if match is None else match[1].decode()
 
 
+class Door(Protocol):
+    """Where a client connects to."""
+
+    @property
+    def port(self) -> int:
+        """On the loopback address."""
+
+    @property
+    def host(self) -> str:
+        """As it stands in the Host header."""
+
+
 class RawClient:
     """One connection."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Door) -> None:
         self._gateway = gateway
         self.socket = socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT_SECONDS)
         self._buffer = b""
