@@ -17,6 +17,9 @@ class Routing:
         self._nodes = {node.node_id: node for node in table.nodes}
         self._targets = {target.target_id: target for target in table.targets}
         self._chains = {chain.chain_id: chain for chain in table.chains}
+        self._chain_of = {
+            target.target_id: chain for chain in table.chains for target in chain.targets
+        }
         self._tables = {
             one.table_id: [self._chains[chain_id] for chain_id in one.chain_ids]
             for one in table.tables
@@ -37,6 +40,10 @@ class Routing:
     def chain(self, chain_id: int) -> ChainRecord | None:
         """The chain, if there is one of that id."""
         return self._chains.get(chain_id)
+
+    def chain_of(self, target_id: int) -> ChainRecord | None:
+        """The chain that the target is in, if any."""
+        return self._chain_of.get(target_id)
 
     def chains(self) -> Sequence[ChainRecord]:
         """All chains."""

@@ -69,9 +69,13 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class ForwardFailed:
-    """The successor did not take it (now): try again when told to, or when the chain changes."""
+    """The successor did not take it (now): try again when told to, or when the chain changes.
+
+    ConflictError: it lacks the version that the update builds on, and wants the whole content.
+    """
 
     request_id: int
+    attempt: int
     error: CraqenError
 
 
@@ -80,11 +84,13 @@ class RetryForward:
     """Time to try a failed forward again."""
 
     request_id: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The request's time is over; a pending version stays, for the chain to settle."""
+    """The request's time is over: its asker is told so. An update that other replicas may have
+    heard of goes on all the same."""
 
     request_id: int
 
@@ -142,13 +148,15 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send the update to *target_id*; then ``Acknowledged`` or ``ForwardFailed``.
+    """Send the update to *target_id*; then ``Acknowledged`` or ``ForwardFailed``, and some time
+    after that ``RetryForward``, with the number of this attempt (from 1).
 
     ``whole``: send the pending version's whole content as a REPLACE (or the removal), not the
     update as it came.
     """
 
     request_id: int
+    attempt: int
     target_id: int
     chunk_id: ChunkId
     version: int

@@ -17,11 +17,10 @@ from ..errors import (
     UnavailableError,
 )
 from ..ids import ChunkId
-from ..limits import BATCH_ITEMS_MAX, CHUNK_CLASS_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, MIB
+from ..limits import BATCH_ITEMS_MAX, CHUNK_CLASS_BYTES_MAX
 from ..transport.port import Answer, IncomingRequest
 from ..wire.codec import decode, status_of
 from ..wire.messages import (
-    BlockPlace,
     ChunkRange,
     ChunkSummary,
     CommittedVersionReply,
@@ -50,12 +49,14 @@ from ..wire.messages import (
     UpdateResult,
     encode,
 )
+from .passed_files import PassedFiles
 from .reservations import Reservations
+from .rooms import Rooms
 from .target import Target, check_replace
 
 PROTOCOL_VERSION = 1
-BUFFERS_BYTES_MAX = 256 * MIB  # bytes of updates and reads under way in this process
 _OK = ItemStatus()
+_ABSENT = Located(_OK)
 
 TailQuery = Callable[[Target, ChunkId], Awaitable[int]]
 """Asks the tail of a target's chain which version of a chunk is committed."""
@@ -74,8 +75,8 @@ class StorageNode:
         self.targets: dict[int, Target] = {}
         """By chain id."""
         self._reservations = Reservations()
-        self._passed: dict[int, set[int]] = {}
-        self._room = _Room(BUFFERS_BYTES_MAX)
+        self._passed: dict[int, PassedFiles] = {}
+        self.rooms = Rooms()
         self._methods: dict[int, Callable[[IncomingRequest], Awaitable[Answer]]] = {
             Method.HELLO: self._hello,
             Method.RESERVE: self._reserve,
@@ -118,7 +119,7 @@ class StorageNode:
             )
         if hello.cluster_id != self._cluster_id:
             raise InvalidArgumentError("this node belongs to another cluster")
-        self._passed.setdefault(request.peer_id, set())
+        self._passed.setdefault(request.peer_id, PassedFiles())
         return _answer(HelloReply(PROTOCOL_VERSION, self._node_id))
 
     # Blocks for clients on this host
@@ -132,15 +133,16 @@ class StorageNode:
         target = self._target(message.chain_id)
         target.replica.check_version(message.chain_version)
         ids: list[int] = []
-        places: list[BlockPlace] = []
-        files = _NewFiles(self._passed[request.peer_id])
+        places = []
+        files = self._passed[request.peer_id]
+        files.begin()
         try:
             for length in message.lengths:
                 block = target.store.reserve(length)
                 ids.append(self._reservations.add(request.peer_id, target.store, block))
-                key = files.key(target, block.file_id)
-                places.append(BlockPlace(key, block.offset_bytes, block.capacity_bytes))
+                places.append(files.place(target, block))
         except BaseException:
+            files.undo()
             for number in ids:
                 self._reservations.release(request.peer_id, number)
             raise
@@ -159,6 +161,8 @@ class StorageNode:
         message = decode(UpdateRequest, request.header)
         if len(message.updates) > BATCH_ITEMS_MAX:
             raise InvalidArgumentError(f"{len(message.updates)} updates at once")
+        if len(message.updates) == 1:
+            return _answer(UpdateReply((await self._update_one(request, message.updates[0]),)))
         results = await asyncio.gather(
             *(self._update_one(request, update) for update in message.updates)
         )
@@ -203,28 +207,35 @@ class StorageNode:
         end = update.offset_bytes + update.length_bytes
         if update.offset_bytes < 0 or end > CHUNK_CLASS_BYTES_MAX:
             raise InvalidArgumentError(f"an update up to byte {end} of a chunk")
-        async with self._room.of(update.length_bytes):
+        room = self.rooms.received(target.replica.view.successors)
+        await room.enter(update.length_bytes)
+        try:
             data = memoryview(bytearray(update.length_bytes))
             await request.pull(update.buffer, data)
             return await target.update(update, data)
+        finally:
+            room.leave(update.length_bytes)
 
     # Reads
 
-    async def _content(self, item: ChunkRange) -> tuple[Target, ChunkVersion | None]:
-        """The version that a read sees: the committed one, by the tail's word where that is not
-        certain."""
+    def _seen(self, item: ChunkRange) -> tuple[Target, ChunkId, ChunkVersion | None, bool]:
+        """The version that a read sees, and whether the tail need not be asked."""
         target = self._target(item.chain_id)
         replica = target.replica
         replica.check_version(item.chain_version)
-        if not replica.is_serving:
+        if not replica.view.is_serving:
             raise UnavailableError(f"target {target.target_id} does not serve")
         chunk_id = ChunkId(item.segment_id, item.chunk_index)
         content, certain = replica.committed(chunk_id)
-        if not certain and not item.relaxed:
-            version = await self._ask_tail(target, chunk_id)
-            replica.check_version(item.chain_version)
-            content = replica.version_told(chunk_id, version)
-        return target, content
+        return target, chunk_id, content, certain or item.relaxed
+
+    async def _told(
+        self, target: Target, chunk_id: ChunkId, chain_version: int
+    ) -> ChunkVersion | None:
+        """The version that a read sees, by the tail's word."""
+        version = await self._ask_tail(target, chunk_id)
+        target.replica.check_version(chain_version)
+        return target.replica.version_told(chunk_id, version)
 
     async def _read(self, request: IncomingRequest) -> Answer:
         message = decode(ReadRequest, request.header)
@@ -239,19 +250,22 @@ class StorageNode:
         self, request: IncomingRequest, number: int, item: ChunkRange
     ) -> ReadResult:
         try:
-            target, content = await self._content(item)
+            target, chunk_id, content, certain = self._seen(item)
+            if not certain:
+                content = await self._told(target, chunk_id, item.chain_version)
             if content is None:
                 return ReadResult(_OK)
             wanted = min(item.length_bytes, request.receive_lengths[number])
             length = max(0, min(wanted, content.length_bytes - item.offset_bytes))
-            if item.offset_bytes < 0 or length > FRAME_PAYLOAD_BYTES_MAX:
-                raise InvalidArgumentError("a read outside of what a chunk can hold")
-            async with self._room.of(length):
+            room = self.rooms.read
+            await room.enter(length)
+            try:
                 data = memoryview(bytearray(length))
                 if length:
-                    chunk_id = ChunkId(item.segment_id, item.chunk_index)
                     await target.read(content, chunk_id, item.offset_bytes, data)
                 await request.push(number, data)
+            finally:
+                room.leave(length)
             return ReadResult(_OK, content.version, length, crc32c(data))
         except CraqenError as error:
             return ReadResult(status_of(error))
@@ -260,32 +274,20 @@ class StorageNode:
         message = decode(LocateRequest, request.header)
         if not request.shares_files:
             raise InvalidArgumentError("places are told over connections that pass descriptors")
-        if len(message.ranges) > BATCH_ITEMS_MAX:
-            raise InvalidArgumentError(f"{len(message.ranges)} places at once")
-        files = _NewFiles(self._passed[request.peer_id])
-        located = [await self._locate_one(item, files) for item in message.ranges]
-        reply = LocateReply(tuple(located), self._lease_seconds, files.new_keys())
+        found: list[tuple[Target, ChunkVersion | None] | CraqenError] = []
+        for item in message.ranges:
+            try:
+                target, chunk_id, content, certain = self._seen(item)
+                if not certain:
+                    content = await self._told(target, chunk_id, item.chain_version)
+                found.append((target, content))
+            except CraqenError as error:
+                found.append(error)
+        files = self._passed[request.peer_id]
+        files.begin()
+        located = tuple([_located(one, files) for one in found])
+        reply = LocateReply(located, self._lease_seconds, files.new_keys())
         return Answer(encode(reply), files.descriptors())
-
-    async def _locate_one(self, item: ChunkRange, files: _NewFiles) -> Located:
-        try:
-            target, content = await self._content(item)
-            if content is None:
-                return Located(_OK)
-            block = content.block
-            place = BlockPlace(
-                files.key(target, block.file_id), block.offset_bytes, block.capacity_bytes
-            )
-        except CraqenError as error:
-            return Located(status_of(error))
-        return Located(
-            _OK,
-            content.version,
-            content.length_bytes,
-            content.crc32c,
-            content.page_crcs,
-            place,
-        )
 
     # Inventory
 
@@ -343,68 +345,21 @@ def _answer(message: Message) -> Answer:
     return Answer(encode(message))
 
 
-class _NewFiles:
-    """Names of block files for one connection, and descriptors of those it has not been passed
-    yet."""
-
-    def __init__(self, passed: set[int]) -> None:
-        self._passed = passed
-        self._new: dict[int, int] = {}
-
-    def key(self, target: Target, file_id: int) -> int:
-        """The connection's name of the file."""
-        key = target.target_id << 32 | file_id
-        if key not in self._passed:
-            self._passed.add(key)
-            self._new[key] = target.store.open_file(file_id)
-        return key
-
-    def new_keys(self) -> tuple[int, ...]:
-        """Names of the files that are passed now."""
-        return tuple(self._new)
-
-    def descriptors(self) -> tuple[int, ...]:
-        """Their descriptors, in the same order."""
-        return tuple(self._new.values())
-
-
-class _Room:
-    """Bounds the bytes that requests hold; who asks for more waits. One that is larger than all of
-    it waits for
-    an empty room and then goes alone."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._used = 0
-        self._changed = asyncio.Condition()
-
-    def of(self, amount: int) -> _Place:
-        """A context that holds *amount* bytes."""
-        return _Place(self, amount)
-
-    async def enter(self, amount: int) -> None:
-        if self._used + amount <= self._size:
-            self._used += amount
-            return
-        async with self._changed:
-            await self._changed.wait_for(
-                lambda: self._used == 0 or self._used + amount <= self._size
-            )
-            self._used += amount
-
-    async def leave(self, amount: int) -> None:
-        self._used -= amount
-        async with self._changed:
-            self._changed.notify_all()
-
-
-class _Place:
-    def __init__(self, room: _Room, amount: int) -> None:
-        self._room = room
-        self._amount = amount
-
-    async def __aenter__(self) -> None:
-        await self._room.enter(self._amount)
-
-    async def __aexit__(self, *details: object) -> None:
-        await self._room.leave(self._amount)
+def _located(one: tuple[Target, ChunkVersion | None] | CraqenError, files: PassedFiles) -> Located:
+    if isinstance(one, CraqenError):
+        return Located(status_of(one))
+    target, content = one
+    if content is None:
+        return _ABSENT
+    try:
+        place = files.place(target, content.block)
+    except CraqenError as error:
+        return Located(status_of(error))
+    return Located(
+        _OK,
+        content.version,
+        content.length_bytes,
+        content.crc32c,
+        content.page_crcs,
+        place,
+    )

@@ -18,6 +18,8 @@ class Reservation:
     store: ChunkStore
     block: Block
     in_use: bool = False
+    given_back: bool = False
+    """By its client, while an update was using it."""
 
 
 class Reservations:
@@ -52,21 +54,29 @@ class Reservations:
         self._orphans.pop(reservation_id, None)
 
     def unused(self, peer_id: int, reservation_id: int) -> None:
-        """The update is over; if it did not adopt the block, that is the client's again."""
+        """The update is over; if it did not adopt the block, that is the client's again, unless it
+        wants it no more."""
         found = self._by_peer.get(peer_id, {}).get(reservation_id)
         if found is not None:
             found.in_use = False
+            if found.given_back:
+                self.release(peer_id, reservation_id)
         elif reservation_id in self._orphans:
             orphan = self._orphans.pop(reservation_id)
             orphan.store.release_seen(orphan.block)
 
     def release(self, peer_id: int, reservation_id: int) -> None:
-        """Give one back; nothing happens if it is unknown or in use."""
+        """Give one back; nothing happens if it is unknown. One that an update is using comes back
+        if the update does not adopt it."""
         mine = self._by_peer.get(peer_id, {})
         found = mine.get(reservation_id)
-        if found is not None and not found.in_use:
-            del mine[reservation_id]
-            found.store.release_seen(found.block)
+        if found is None:
+            return
+        if found.in_use:
+            found.given_back = True
+            return
+        del mine[reservation_id]
+        found.store.release_seen(found.block)
 
     def release_all(self, peer_id: int) -> None:
         """The connection is gone."""

@@ -20,6 +20,12 @@ BATCH_BUFFERS_MAX = 1024
 T = TypeVar("T")
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""Of a segment or a client."""
+ChunkIndex = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
+"""It and the next one fit the four bytes of a chunk's key."""
+Channel = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
+Checksum = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 ChunkBytes = Annotated[int, msgspec.Meta(ge=0, le=CHUNK_CLASS_BYTES_MAX)]
 """A length or place within one chunk."""
 Batch = Annotated[tuple[T, ...], msgspec.Meta(max_length=BATCH_ITEMS_MAX)]
@@ -115,22 +121,22 @@ class Update(Message, frozen=True):
     ``version`` 0 = from a client, the head numbers it; else forwarded by the predecessor.
     """
 
-    segment_id: Natural
-    chunk_index: Natural
+    segment_id: Number
+    chunk_index: ChunkIndex
     chain_id: int
     chain_version: int
     kind: UpdateKind
     offset_bytes: ChunkBytes
     length_bytes: ChunkBytes
     """Length of the bytes given; for TRUNCATE the new length."""
-    crc32c: int
-    client_id: int
-    channel: int
-    sequence: int
+    crc32c: Checksum
+    client_id: Number
+    channel: Channel
+    sequence: Number
     buffer: int = -1
     reservation_id: int = 0
     page_crcs: PageChecksums = b""
-    version: int = 0
+    version: Number = 0
     syncing: bool = False
 
 
@@ -163,8 +169,8 @@ class UpdateReply(Message, frozen=True):
 class ChunkRange(Message, frozen=True):
     """Bytes of one chunk. Reading beyond the chunk's length gives fewer bytes."""
 
-    segment_id: Natural
-    chunk_index: Natural
+    segment_id: Number
+    chunk_index: ChunkIndex
     chain_id: int
     chain_version: int
     offset_bytes: ChunkBytes
@@ -221,8 +227,8 @@ class ListChunksRequest(Message, frozen=True):
     """Inventory of a chain's local target, in chunk order, from (segment, index) on."""
 
     chain_id: int
-    segment_id: int
-    chunk_index: int
+    segment_id: Number
+    chunk_index: ChunkIndex
     limit: Natural
 
 
@@ -246,8 +252,8 @@ class CommittedVersionRequest(Message, frozen=True):
 
     chain_id: int
     chain_version: int
-    segment_id: int
-    chunk_index: int
+    segment_id: Number
+    chunk_index: ChunkIndex
 
 
 class CommittedVersionReply(Message, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import pytest
 
@@ -76,6 +77,15 @@ class Store:
         self.outcomes = dict(self.durable_outcomes)
 
 
+class Asked(NamedTuple):
+    """Who waits for a forwarded update: the sender, its request, its attempt, its life."""
+
+    sender: int
+    request: int
+    attempt: int
+    life: int
+
+
 class World:
     """Replicas, messages on their way, and clients' answers."""
 
@@ -89,8 +99,8 @@ class World:
         self.lives = dict.fromkeys(self.stores, 0)
         self.contents: dict[tuple[int, int], tuple[int, int]] = {}
         self.requests = 100
-        self.asked: dict[tuple[int, int], tuple[int, int, int]] = {}
-        """(target, request) of a forwarded update to (sender, its request, its life)."""
+        self.asked: dict[tuple[int, int], Asked] = {}
+        """By (target, request) of a forwarded update."""
         self.answers: dict[int, Reply] = {}
 
     def new_replica(self, number: int) -> Replica:
@@ -134,30 +144,32 @@ class World:
         elif isinstance(effect, Forward):
             self.send(target, effect)
         elif (target, effect.request_id) in self.asked:
-            sender, request, life = self.asked[target, effect.request_id]
+            asked = self.asked[target, effect.request_id]
             answer: Event = Acknowledged(
-                request, effect.version, effect.length_bytes, effect.crc32c
+                asked.request, effect.version, effect.length_bytes, effect.crc32c
             )
             if effect.error is not None:
-                answer = ForwardFailed(request, effect.error)
-            if self.lives[sender] == life and self.random.random() > 0.1:
-                self.pending.append((sender, life, answer))
+                answer = ForwardFailed(asked.request, asked.attempt, effect.error)
+            if self.lives[asked.sender] == asked.life and self.random.random() > 0.1:
+                self.pending.append((asked.sender, asked.life, answer))
             else:
-                self.lost(sender, request, life)
+                self.lost(asked)
         else:
             self.answers[effect.request_id] = effect
 
     def token_of(self, target: int, request: int) -> UpdateToken:
-        return self.replicas[target]._operations[request].token
+        operation = self.replicas[target]._operations.get(request)
+        assert operation is not None
+        return operation.token
 
     def send(self, target: int, effect: Forward) -> None:
-        life = self.lives[target]
+        asked = Asked(target, effect.request_id, effect.attempt, self.lives[target])
         if self.random.random() < 0.1:
-            self.lost(target, effect.request_id, life)
+            self.lost(asked)
             return
         self.requests += 1
         request, to = self.requests, effect.target_id
-        self.asked[to, request] = (target, effect.request_id, life)
+        self.asked[to, request] = asked
         kind = UpdateKind.REMOVE if effect.content is None else UpdateKind.REPLACE
         value = 0 if effect.content is None else effect.content.length_bytes
         self.contents[to, request] = (value, request)
@@ -167,13 +179,14 @@ class World:
         self.later(to, event)
         if self.random.random() < 0.1:
             self.requests += 1
-            self.asked[to, self.requests] = (target, effect.request_id, life)
+            self.asked[to, self.requests] = asked
             self.contents[to, self.requests] = (value, request)
             self.later(to, replace(event, request_id=self.requests))
 
-    def lost(self, target: int, request: int, life: int) -> None:
-        self.pending.append((target, life, ForwardFailed(request, UnavailableError("lost"))))
-        self.pending.append((target, life, RetryForward(request)))
+    def lost(self, asked: Asked) -> None:
+        failed = ForwardFailed(asked.request, asked.attempt, UnavailableError("lost"))
+        self.pending.append((asked.sender, asked.life, failed))
+        self.pending.append((asked.sender, asked.life, RetryForward(asked.request, asked.attempt)))
 
     def step(self) -> bool:
         """Let one thing happen; whether there was one."""
@@ -183,10 +196,10 @@ class World:
         if life == self.lives[target]:
             self.take(target, event)
             if isinstance(event, ForwardFailed):
-                self.pending.append((target, life, RetryForward(event.request_id)))
+                retry = RetryForward(event.request_id, event.attempt)
+                self.pending.append((target, life, retry))
         elif isinstance(event, UpdateAsked) and (target, event.request_id) in self.asked:
-            sender, request, its_life = self.asked[target, event.request_id]
-            self.lost(sender, request, its_life)
+            self.lost(self.asked[target, event.request_id])
         return True
 
     def restart(self, target: int) -> None:
@@ -194,9 +207,9 @@ class World:
         self.lives[target] += 1
         self.stores[target].crash()
         self.replicas[target] = self.new_replica(target)
-        for (to, _), (sender, request, life) in list(self.asked.items()):
-            if to == target and self.lives[sender] == life:
-                self.lost(sender, request, life)
+        for (to, _), asked in list(self.asked.items()):
+            if to == target and self.lives[asked.sender] == asked.life:
+                self.lost(asked)
         self.requests += 1
         self.take(target, PendingFound(self.requests, CHUNK))
 

@@ -1,0 +1,135 @@
+"""DRIVER: connections to other storage nodes, one per node, made when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ..cluster.host import host_identity
+from ..cluster.records import NodeRecord
+from ..cluster.routing import Routing
+from ..errors import UnavailableError
+from ..transport.port import Connection
+from ..transport.registry import transport_for
+from ..wire.codec import decode
+from ..wire.messages import HelloReply, HelloRequest, Message, Method, encode
+from .node import PROTOCOL_VERSION
+
+CALL_TIMEOUT_SECONDS = 10.0  # below an update's deadline: a silent successor is asked again once
+CONNECT_TIMEOUT_SECONDS = 3.0
+
+R = TypeVar("R", bound=Message)
+
+
+class _Peer:
+    """A greeted connection, and how many calls use it."""
+
+    __slots__ = ("address", "calls", "connection", "retired")
+
+    def __init__(self, connection: Connection, address: str) -> None:
+        self.connection = connection
+        self.address = address
+        self.calls = 0
+        self.retired = False
+
+
+class Peers:
+    """Calls other nodes. A connection on which a call was not answered is not used again; calls
+    that are under way on it may end."""
+
+    def __init__(self, routing: Callable[[], Routing]) -> None:
+        self._routing = routing
+        self._host = host_identity()
+        self._peers: dict[int, _Peer] = {}
+        self._retired: set[_Peer] = set()
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    async def call(
+        self,
+        target_id: int,
+        method: Method,
+        request: Message,
+        reply_kind: type[R],
+        *,
+        send: Sequence[memoryview] = (),
+    ) -> R:
+        """Ask the node that has the target. Raises what it raised, UnavailableError."""
+        node = self._routing().node_of(target_id)
+        peer = self._known(node) or await self._connected(node)
+        peer.calls += 1
+        try:
+            reply = await peer.connection.call(
+                method, encode(request), send=send, timeout_seconds=CALL_TIMEOUT_SECONDS
+            )
+        except UnavailableError:
+            self._retire(node.node_id, peer)
+            raise
+        finally:
+            peer.calls -= 1
+            if peer.retired and not peer.calls:
+                self._retired.discard(peer)
+                await peer.connection.close()
+        return decode(reply_kind, reply.header)
+
+    def _known(self, node: NodeRecord) -> _Peer | None:
+        """The connection, unless the node listens elsewhere by now."""
+        peer = self._peers.get(node.node_id)
+        return peer if peer is not None and peer.address in node.addresses else None
+
+    async def _connected(self, node: NodeRecord) -> _Peer:
+        async with self._locks.setdefault(node.node_id, asyncio.Lock()):
+            known = self._known(node)
+            if known is not None:
+                return known
+            old = self._peers.get(node.node_id)
+            if old is not None:
+                self._retire(node.node_id, old)
+                if not old.calls:
+                    self._retired.discard(old)
+                    await old.connection.close()
+            peer = self._peers[node.node_id] = await self._connect(node)
+            return peer
+
+    async def _connect(self, node: NodeRecord) -> _Peer:
+        for address in node.addresses:
+            if address.startswith("unix:") and node.host != self._host:
+                continue
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                    connection = await transport_for(address).connect(address)
+            except (UnavailableError, TimeoutError):
+                continue
+            try:
+                await self._greet(node, connection)
+            except BaseException:
+                await connection.close()
+                raise
+            return _Peer(connection, address)
+        raise UnavailableError(
+            f"storage node {node.node_id}: cannot be reached at "
+            f"{', '.join(node.addresses) or 'any address'}"
+        )
+
+    async def _greet(self, node: NodeRecord, connection: Connection) -> None:
+        hello = HelloRequest(PROTOCOL_VERSION, self._routing().table.cluster_id, 0)
+        answer = await connection.call(
+            Method.HELLO, encode(hello), timeout_seconds=CONNECT_TIMEOUT_SECONDS
+        )
+        found = decode(HelloReply, answer.header).node_id
+        if found != node.node_id:
+            raise UnavailableError(f"storage node {node.node_id}: its address is node {found}'s")
+
+    def _retire(self, node_id: int, peer: _Peer) -> None:
+        if self._peers.get(node_id) is peer:
+            del self._peers[node_id]
+        peer.retired = True
+        self._retired.add(peer)
+
+    async def close(self) -> None:
+        """End all connections."""
+        peers = [*self._peers.values(), *self._retired]
+        self._peers.clear()
+        self._retired.clear()
+        for peer in peers:
+            await peer.connection.close()
