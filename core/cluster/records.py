@@ -26,6 +26,16 @@ class LocalState(IntEnum):
     OFFLINE = 3
 
 
+class NodeState(IntEnum):
+    """What an operator wants of a node."""
+
+    ACTIVE = 1
+    STOPPING = 2
+    """A planned shutdown: its targets hand over, and it takes no part until it starts again."""
+    DRAINING = 3
+    """It gets no new targets; a rebalance moves those that it has elsewhere."""
+
+
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of the stored records."""
 
@@ -39,6 +49,11 @@ class NodeRecord(Record, frozen=True):
     host: str
     """Name of the machine's boot (boot id): equal means that unix sockets and descriptors can be
     shared."""
+    domain: str = ""
+    """Failure domain: what fails together (a machine, a rack). Empty: the node is one by itself."""
+    state: NodeState = NodeState.ACTIVE
+    disks: tuple[str, ...] = ()
+    """Folders that may hold targets."""
 
 
 class TargetRecord(Record, frozen=True):
@@ -47,6 +62,9 @@ class TargetRecord(Record, frozen=True):
     target_id: int
     node_id: int
     folder: str
+    """On the node; its parent is the disk."""
+    made: bool = False
+    """Whether the folder was made. From then on an empty one is a lost or unmounted disk."""
 
 
 class ChainTarget(Record, frozen=True):
@@ -60,6 +78,8 @@ class ChainRecord(Record, frozen=True):
     chain_id: int
     version: int
     targets: tuple[ChainTarget, ...]
+    preferred: tuple[int, ...] = ()
+    """Target ids in the order that the placement wants, head first. Empty: any order will do."""
 
 
 class ChainTable(Record, frozen=True):

@@ -47,6 +47,9 @@ class Method(IntEnum):
     LIST_CHUNKS = 7
     COMMITTED_VERSION = 8
     TARGET_STATUS = 9
+    HEARTBEAT = 32
+    FOLLOW_ROUTING = 33
+    ADMIN = 34
 
 
 class UpdateKind(IntEnum):
