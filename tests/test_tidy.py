@@ -26,7 +26,7 @@ CORE_LAYERS = [
     {"kv", "chunks"},
     {"cluster", "transport"},
     {"craq"},
-    {"meta", "storage"},
+    {"meta", "storage", "placement"},
     {"client"},
     {"bench"},
     {"cli"},
@@ -35,6 +35,7 @@ CORE_LAYERS = [
 # Machines: protocol logic without I/O, clocks or randomness.
 PURE = {
     "core/craq": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
+    "core/placement": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
     "core/client/plan.py": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
     "core/wire/framing.py": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
     "core/chunks/allocator.py": {"asyncio", "os", "socket", "time", "random", "logging"},
