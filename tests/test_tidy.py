@@ -28,6 +28,7 @@ CORE_LAYERS = [
     {"craq"},
     {"meta", "storage", "placement"},
     {"client"},
+    {"fsck"},
     {"bench"},
     {"cli"},
 ]

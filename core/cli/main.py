@@ -32,12 +32,14 @@ _OWN_COMMANDS = {
     "storage": "storage_command",
     "config": "config_command",
     "bench": "bench_command",
+    "fsck": "fsck_command",
 }
 _OWN_HELP = {
     "up": "start a whole store on this host",
     "manager": "run the cluster manager (started by up)",
     "storage": "run one storage process (started by up)",
     "config": "check or show the configuration",
+    "fsck": "check metadata against chunks both ways, and repair what is safe",
     "bench": "measure, each figure beside a reference in the same run",
 }
 

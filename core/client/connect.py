@@ -35,14 +35,16 @@ class Client:
         meta: LocalMetaStore,
         data: ClusterDataStore,
         routing: KvRouting,
+        connections: NodeConnections,
         executor: ThreadPoolExecutor,
         renewal: asyncio.Task[None],
     ) -> None:
         self.kv = kv
         self.meta = meta
         self.data = data
+        self.routing = routing
+        self.connections = connections
         self.executor = executor
-        self._routing = routing
         self._renewal = renewal
 
     @property
@@ -57,7 +59,7 @@ class Client:
         with contextlib.suppress(asyncio.CancelledError, CraqenError):
             await self._renewal
         await self.data.close()
-        await self._routing.close()
+        await self.routing.close()
         with contextlib.suppress(CraqenError):
             await self.meta.close()
         await self.kv.close()
@@ -91,7 +93,7 @@ async def connect(config: Config, description: str) -> Client:
     routes = Routes(routing, connections)
     data = ClusterDataStore(routes, connections, clock, executor, meta.client_id)
     renewal = asyncio.create_task(_renew(meta, config.meta.client_lease_seconds))
-    return Client(kv, meta, data, routing, executor, renewal)
+    return Client(kv, meta, data, routing, connections, executor, renewal)
 
 
 async def _renew(meta: LocalMetaStore, lease_seconds: float) -> None:

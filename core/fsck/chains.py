@@ -1,0 +1,160 @@
+"""DRIVER: do the replicas of each chain hold the same? And, if asked, is every byte as written?
+
+The inventories of all serving targets are walked side by side. A chunk that differs may just be
+being written: it is asked for again until it agrees, or stands still and differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from ..cluster.records import ChainRecord, PublicState
+from ..errors import CraqenError
+from ..ids import ChunkId
+from ..wire.messages import ChunkSummary
+from .damage import Damage
+from .data import DataVerifier
+from .findings import Finding
+from .inventory import LAST_CHUNK, Inventories, after, id_of
+from .orphans import Orphans
+from .scan import Check
+
+RECHECK_DELAYS_SECONDS = (0.02, 0.1, 0.3, 0.5, 1.0, 2.0)
+STILL_ROUNDS = 3  # a difference that is the same in so many looks in a row is no write under way
+RECHECKS_AT_ONCE = 16
+
+Facts = tuple[int, int, int]
+"""(committed version, CRC, length) of a chunk on one target."""
+Replicas = Mapping[int, ChunkSummary | None]
+
+
+def facts_of(summary: ChunkSummary | None) -> Facts | None:
+    """What must be the same on every replica; None for a chunk that has no committed version."""
+    if summary is None or summary.committed_version == 0:
+        return None
+    return summary.committed_version, summary.crc32c, summary.length_bytes
+
+
+def differing(replicas: Sequence[Mapping[ChunkId, ChunkSummary]]) -> list[ChunkId]:
+    """Pure: the chunks that are not the same in all of *replicas*, in order."""
+    if len(replicas) < 2:
+        return []
+    every = set().union(*replicas)
+    return sorted(
+        chunk_id
+        for chunk_id in every
+        if len({facts_of(replica.get(chunk_id)) for replica in replicas}) > 1
+    )
+
+
+class ChainCheck:
+    """Walks all chains."""
+
+    def __init__(self, check: Check, inventories: Inventories, orphans: Orphans) -> None:
+        self._check = check
+        self._inventories = inventories
+        self._orphans = orphans
+        self._verifier = DataVerifier(check, inventories)
+        self.damage = Damage()
+
+    async def run(self) -> None:
+        """Check every chain; what cannot be reached is noted, and the others are still checked."""
+        self._check.progress.stage("chunks of the chains")
+        for chain in self._check.routing.routing.chains():
+            self._tell_states(chain)
+            start = ChunkId(0, 0)
+            while start != LAST_CHUNK:
+                try:
+                    start = await self._inventories.retried(
+                        partial(self._page, chain.chain_id, start)
+                    )
+                except CraqenError as error:
+                    self._check.findings.note_incomplete(
+                        f"chain {chain.chain_id}: its chunks from {start.segment_id:x}."
+                        f"{start.index} on could not be checked: {error}"
+                    )
+                    break
+
+    def _tell_states(self, chain: ChainRecord) -> None:
+        away = [one for one in chain.targets if one.state != PublicState.SERVING]
+        for one in away:
+            self._check.findings.note_unsettled(
+                f"chain {chain.chain_id}: target {one.target_id} is {one.state.name}; what it "
+                f"holds was not compared"
+            )
+
+    async def _page(self, chain_id: int, start: ChunkId) -> ChunkId:
+        """Compare one page; return where the next begins (LAST_CHUNK: there is none)."""
+        chain = self._inventories.chain(chain_id)
+        targets = self._inventories.serving(chain)
+        found = await asyncio.gather(
+            *(self._inventories.page(target_id, chain_id, start) for target_id in targets)
+        )
+        last = min(page.last for page in found)
+        replicas = [
+            {id_of(chunk): chunk for chunk in page.chunks if id_of(chunk) <= last} for page in found
+        ]
+        limit = asyncio.Semaphore(RECHECKS_AT_ONCE)
+
+        async def recheck(chunk_id: ChunkId) -> None:
+            async with limit:
+                await self._recheck(chain_id, chunk_id)
+
+        await asyncio.gather(*(recheck(chunk_id) for chunk_id in differing(replicas)))
+        every: dict[ChunkId, ChunkSummary] = {}
+        for replica in reversed(replicas):
+            every.update(replica)
+        await self._orphans.look_at(chain_id, every)
+        if self._check.verify_data:
+            for target_id, replica in zip(targets, replicas, strict=True):
+                await self._verifier.verify(chain_id, target_id, replica.values(), self.damage)
+        self._check.progress.advance(len(every))
+        return last if last == LAST_CHUNK else after(last)
+
+    async def _recheck(self, chain_id: int, chunk_id: ChunkId) -> None:
+        """Ask until the replicas agree, or differ without anything moving."""
+        before: list[tuple[int, Facts | None, int]] | None = None
+        still = 0
+        for delay in RECHECK_DELAYS_SECONDS:
+            await asyncio.sleep(delay)
+            replicas = await self._inventories.everywhere(chain_id, chunk_id)
+            if len({facts_of(one) for one in replicas.values()}) == 1:
+                return
+            now = [
+                (target_id, facts_of(one), 0 if one is None else one.pending_version)
+                for target_id, one in replicas.items()
+            ]
+            still = still + 1 if now == before else 0
+            before = now
+            pending = any(version for _, _, version in now)
+            if still + 1 >= STILL_ROUNDS and not pending:
+                break
+        else:
+            if still + 1 < STILL_ROUNDS:
+                self._check.findings.note_unsettled(
+                    f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}: is "
+                    f"being written all the time; its replicas could not be compared"
+                )
+                return
+        self.damage.add(chunk_id, self._check.findings.add(_difference(chain_id, chunk_id, now)))
+
+
+def _difference(
+    chain_id: int, chunk_id: ChunkId, now: Sequence[tuple[int, Facts | None, int]]
+) -> Finding:
+    parts = []
+    for target_id, facts, pending in now:
+        if facts is None:
+            told = "does not have it"
+        else:
+            told = f"has version {facts[0]}, {facts[2]} bytes, checksum {facts[1]:08x}"
+        parts.append(f"target {target_id} {told}" + (f", {pending} pending" if pending else ""))
+    return Finding(
+        "replicas-differ",
+        f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}",
+        "; ".join(parts),
+        "read the named files before anything else: if their content is right, take the target "
+        "that is wrong out of the chain and let it be filled again from the others",
+    )

@@ -1,0 +1,111 @@
+"""DRIVER: reads every byte of every replica, and holds it against the checksums."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from ..checksum import crc32c
+from ..errors import DataLossError
+from ..limits import MIB
+from ..wire.codec import exception_from_status
+from ..wire.messages import ChunkRange, ChunkSummary, Method, ReadReply, ReadRequest
+from .damage import Damage
+from .findings import Finding
+from .inventory import Inventories, id_of
+from .scan import Check
+
+PIECE_BYTES = 4 * MIB
+READS_AT_ONCE = 4  # 16 MiB of buffers
+ATTEMPTS_MAX = 4  # a chunk that is written meanwhile is read again
+
+
+class DataVerifier:
+    """Verifies chunks on one target each, not on whichever replica answers."""
+
+    def __init__(self, check: Check, inventories: Inventories) -> None:
+        self._check = check
+        self._inventories = inventories
+        self._slots = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def verify(
+        self, chain_id: int, target_id: int, chunks: Iterable[ChunkSummary], damage: Damage
+    ) -> None:
+        """Read *chunks* as *target_id* holds them. Raises RetryableError."""
+        pieces = [
+            asyncio.ensure_future(self._verify_one(chain_id, target_id, chunk, damage))
+            for chunk in chunks
+            if chunk.committed_version
+        ]
+        try:
+            await asyncio.gather(*pieces)
+        finally:
+            for piece in pieces:
+                piece.cancel()
+
+    async def _verify_one(
+        self, chain_id: int, target_id: int, chunk: ChunkSummary, damage: Damage
+    ) -> None:
+        summary: ChunkSummary | None = chunk
+        chunk_id = id_of(chunk)
+        async with self._slots:
+            for _ in range(ATTEMPTS_MAX):
+                assert summary is not None
+                problem = await self._read(chain_id, target_id, summary)
+                if not problem:
+                    return
+                now = await self._inventories.one(target_id, chain_id, chunk_id)
+                if now is None or not now.committed_version:
+                    return  # removed meanwhile
+                if now.committed_version == summary.committed_version:
+                    break
+                summary = now
+            else:
+                return  # each version that was written meanwhile was verified as it was stored
+        finding = Finding(
+            "chunk-damaged",
+            f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on target {target_id}",
+            f"chain {chain_id}: {problem}",
+            "if another target of the chain has the chunk whole, take this one out of the chain "
+            "and let it be filled again; if none has, restore the named files",
+        )
+        damage.add(chunk_id, self._check.findings.add(finding))
+
+    async def _read(self, chain_id: int, target_id: int, chunk: ChunkSummary) -> str:
+        """Read a version; return what is wrong with it, empty if nothing is."""
+        connection = await self._inventories.connection(target_id)
+        chain = self._inventories.chain(chain_id)
+        buffer = memoryview(bytearray(min(PIECE_BYTES, chunk.length_bytes)))
+        position = 0
+        checksum = 0
+        while position < chunk.length_bytes:
+            piece = buffer[: min(len(buffer), chunk.length_bytes - position)]
+            wanted = ChunkRange(
+                chunk.segment_id,
+                chunk.chunk_index,
+                chain_id,
+                chain.version,
+                position,
+                len(piece),
+                relaxed=True,  # what this target holds, without asking the tail
+            )
+            reply = await connection.call(
+                Method.READ, ReadRequest((wanted,)), ReadReply, receive=[piece]
+            )
+            result = reply.results[0]
+            error = exception_from_status(result.status)
+            if isinstance(error, DataLossError):
+                return str(error)
+            if error is not None:
+                raise error
+            if result.version != chunk.committed_version:
+                return f"version {result.version} is read where {chunk.committed_version} was told"
+            if result.length_bytes != len(piece):
+                return f"it ends at byte {position + result.length_bytes}"
+            if crc32c(piece) != result.crc32c:
+                return f"bytes {position} to {position + len(piece)} were damaged on their way"
+            checksum = crc32c(piece, checksum)
+            position += len(piece)
+        if checksum != chunk.crc32c:
+            return f"its bytes have checksum {checksum:08x}, the index says {chunk.crc32c:08x}"
+        return ""
