@@ -19,7 +19,6 @@ from ..meta.schema import (
 from .findings import Finding, Safety
 from .scan import (
     LARGE_PAGE_ROWS,
-    PAGE_ROWS,
     Check,
     Rows,
     letter_range,
@@ -44,7 +43,7 @@ class Sort(NamedTuple):
     """What the rows belong to, and is gone."""
     safety: Safety
     done: str
-    page_rows: int = PAGE_ROWS
+    page_rows: int = 0
 
 
 _NEVER_AGAIN = "removed: nobody reads it, and the number is never used again"

@@ -55,10 +55,12 @@ async def pages(
     end: bytes,
     look: Callable[[ReadTransaction, Rows], Awaitable[T]],
     *,
-    limit: int = PAGE_ROWS,
+    limit: int = 0,
 ) -> AsyncIterator[tuple[Rows, T]]:
     """All rows with ``begin <= key < end``, a page at a time, each with what *look* told of it in
-    the page's own snapshot. *look* has no effects: it may run again."""
+    the page's own snapshot. *look* has no effects: it may run again. A page has *limit* rows (0:
+    PAGE_ROWS)."""
+    limit = limit or PAGE_ROWS
     while True:
 
         async def read(tx: ReadTransaction, start: bytes = begin) -> tuple[Rows, T]:
@@ -74,9 +76,9 @@ async def pages(
 
 
 async def plain_pages(
-    kv: KeyValueStore, begin: bytes, end: bytes, *, limit: int = PAGE_ROWS
+    kv: KeyValueStore, begin: bytes, end: bytes, *, limit: int = 0
 ) -> AsyncIterator[Rows]:
-    """All rows with ``begin <= key < end``, a page at a time."""
+    """All rows with ``begin <= key < end``, a page (of *limit* rows) at a time."""
 
     async def nothing(tx: ReadTransaction, rows: Rows) -> None:
         return None
