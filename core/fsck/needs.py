@@ -16,6 +16,7 @@ from ..errors import CraqenError, UnavailableError
 from ..ids import ChunkId
 from ..kv.store import ReadTransaction
 from ..meta.records import Extent
+from ..meta.schema import session_range
 from .chains import facts_of
 from .damage import Damage
 from .findings import Finding
@@ -150,6 +151,10 @@ class NeedCheck:
 
 async def _still_needs(tx: ReadTransaction, need: Need) -> bool:
     held = await read_holder(tx, need.holder)
+    if held.inode is not None and not held.inode.nlink:
+        sessions = await tx.get_range(*session_range(held.inode.inode_id), limit=1)
+        if not sessions:
+            return False  # it is being removed, and nobody can read it any more
     for extent in held.extents:
         if extent.dense and extent.segment_id == need.chunk_id.segment_id:
             size = extent.layout.chunk_size_bytes
