@@ -47,6 +47,7 @@ def plan_changes(
     changes: Iterable[IndexChange],
     get: Callable[[ChunkId], ChunkRecord | None],
     is_reserved: Callable[[Block], bool],
+    outcome_of: Callable[[int, int], TokenOutcome | None],
 ) -> list[Step]:
     """Work out all of *changes*, in order, before any is carried out: all or nothing.
 
@@ -69,6 +70,8 @@ def plan_changes(
                     raise
                 old, repairs = None, True
         new, outcome = apply_change(old, change)
+        if outcome is not None and is_outdated(outcome, outcome_of):
+            outcome = None
         taken, freed = _exchanged(blocks_of(old), blocks_of(new))
         for block in taken:
             assert block not in taken_so_far, f"{block} is given to two chunks"
@@ -79,6 +82,18 @@ def plan_changes(
         file_id = change.content.block.file_id if isinstance(change, Stage | Install) else None
         steps.append(Step(chunk_id, old, new, outcome, taken, freed, file_id, repairs))
     return steps
+
+
+def is_outdated(
+    outcome: TokenOutcome, outcome_of: Callable[[int, int], TokenOutcome | None]
+) -> bool:
+    """Whether a later update of the channel is remembered: then a copy of what an earlier one made
+    must not take its place, or a retry of the later one would be applied again."""
+    try:
+        known = outcome_of(outcome.token.client_id, outcome.token.channel)
+    except DataLossError:
+        return False
+    return known is not None and known.token.sequence > outcome.token.sequence
 
 
 def _exchanged(

@@ -24,7 +24,7 @@ from ..clock import Clock
 from ..errors import DataLossError, DiskError, NoSpaceError
 from ..ids import ChunkId, TargetId
 from .allocator import Allocator
-from .changes import Step, blocks_of, plan_changes
+from .changes import Step, blocks_of, is_outdated, plan_changes
 from .folder import TargetFolder
 from .index import ChunkIndex, check_record, decode_record
 from .store import Block, ChunkRecord, ChunkStore, IndexChange, SpaceInfo, TokenOutcome
@@ -158,6 +158,32 @@ class FileChunkStore(ChunkStore):
         self._round.forgotten.add(client_id)
         self._flush_later()
 
+    def scan_outcomes(self, begin: tuple[int, int], limit: int) -> list[TokenOutcome]:
+        """Outcomes from *begin* on; damaged ones are left out. Raises DiskError."""
+        found = {key: one for key, one in self._outcomes.items() if key >= begin}
+        forgotten = self._round.forgotten | self._in_flight.forgotten
+        stored = 0
+        with contextlib.closing(self._index.outcomes(begin)) as outcomes:
+            for outcome in outcomes:
+                key = (outcome.token.client_id, outcome.token.channel)
+                if key[0] not in forgotten:
+                    found.setdefault(key, outcome)
+                    stored += 1
+                    if stored == limit:
+                        break
+        return [found[key] for key in sorted(found)[:limit]]
+
+    async def put_outcomes(self, outcomes: Sequence[TokenOutcome]) -> None:
+        """Remember *outcomes* durably where nothing newer is known. Raises DiskError,
+        NoSpaceError."""
+        if self._failure is not None:
+            raise self._refusal()
+        for outcome in outcomes:
+            if not is_outdated(outcome, self.outcome):
+                key = (outcome.token.client_id, outcome.token.channel)
+                self._outcomes[key] = self._round.outcomes[key] = outcome
+        await self._durable()
+
     # Blocks
 
     def reserve(self, length_bytes: int) -> Block:
@@ -224,11 +250,15 @@ class FileChunkStore(ChunkStore):
         """
         if self._failure is not None:
             raise self._refusal()
-        for step in plan_changes(changes, self.get, self._allocator.is_reserved):
+        for step in plan_changes(changes, self.get, self._allocator.is_reserved, self.outcome):
             self._carry_out(step)
         if not durable:
             self._flush_later()
             return
+        await self._durable()
+
+    async def _durable(self) -> None:
+        """Return when every change made so far is on stable storage."""
         waiter = self._loop.create_future()
         self._round.waiters.append(waiter)
         self._start_flush()

@@ -98,6 +98,20 @@ class ChunkIndex:
         except msgspec.MsgspecError as error:
             raise DataLossError(f"{what}: its index record cannot be understood") from error
 
+    def outcomes(self, begin: tuple[int, int]) -> Generator[TokenOutcome, None, None]:
+        """Written outcomes from (client, channel) *begin* on, in order, without damaged ones. Not
+        to be held across ``refresh``. Raises DiskError."""
+        try:
+            with self._read.cursor(db=self._outcomes) as cursor:
+                if cursor.set_range(_TOKEN_KEY.pack(*begin)):
+                    for key, value in cursor:
+                        try:
+                            yield _outcome_decoder.decode(_checked(key, value, "outcome"))
+                        except (DataLossError, msgspec.MsgspecError):
+                            continue
+        except lmdb.Error as error:
+            raise self._translate(error) from error
+
     def items(self, begin: ChunkId) -> Generator[tuple[ChunkId, bytes, bytes], None, None]:
         """Chunk ids from *begin* on, their keys and their stored values, in order. Not to be held
         across ``refresh``. Raises DiskError, DataLossError."""

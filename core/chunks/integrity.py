@@ -82,6 +82,12 @@ class BlockContent:
                 ]
                 position = stop
 
+    def read_unverified(self, into: memoryview) -> None:
+        """Fill *into* with the whole content, whatever its bytes are: for a copy that must be as
+        damaged as this one. Raises DataLossError if the block file ends before, DiskError."""
+        assert len(into) == self.length_bytes
+        self._pread(0, into)
+
     def read_cached(self, chunk_offset: int, into: memoryview) -> bool:
         """As ``read_into`` for whole pages that the system has in memory; else return False,
         without waiting for the disk. Raises DataLossError."""

@@ -11,7 +11,7 @@ from ..errors import DataLossError, NoSpaceError
 from ..ids import ChunkId
 from ..limits import GIB
 from .allocator import BLOCK_FILE_BYTES, Allocator
-from .changes import plan_changes
+from .changes import is_outdated, plan_changes
 from .store import Block, ChunkRecord, ChunkStore, IndexChange, SpaceInfo, TokenOutcome
 
 CAPACITY_BYTES = GIB
@@ -56,6 +56,17 @@ class MemoryChunkStore(ChunkStore):
         for key in [key for key in self._outcomes if key[0] == client_id]:
             del self._outcomes[key]
 
+    def scan_outcomes(self, begin: tuple[int, int], limit: int) -> list[TokenOutcome]:
+        """Outcomes from *begin* on."""
+        keys = sorted(key for key in self._outcomes if key >= begin)
+        return [self._outcomes[key] for key in keys[:limit]]
+
+    async def put_outcomes(self, outcomes: Sequence[TokenOutcome]) -> None:
+        """Remember *outcomes* where nothing newer is known."""
+        for outcome in outcomes:
+            if not is_outdated(outcome, self.outcome):
+                self._outcomes[outcome.token.client_id, outcome.token.channel] = outcome
+
     def reserve(self, length_bytes: int) -> Block:
         """Reserve a block. Raises NoSpaceError, InvalidArgumentError."""
         block = self._allocator.reserve(length_bytes)
@@ -97,7 +108,7 @@ class MemoryChunkStore(ChunkStore):
     async def apply(self, changes: Sequence[IndexChange], *, durable: bool = True) -> None:
         """Carry out *changes*."""
         now = self._clock.monotonic_seconds()
-        for step in plan_changes(changes, self.get, self._allocator.is_reserved):
+        for step in plan_changes(changes, self.get, self._allocator.is_reserved, self.outcome):
             for block in step.taken:
                 self._allocator.adopt(block)
             for block in step.freed:

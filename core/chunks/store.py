@@ -168,6 +168,18 @@ class ChunkStore(Protocol):
         """Drop the outcomes of a client that is gone for good."""
         ...
 
+    def scan_outcomes(self, begin: tuple[int, int], limit: int) -> list[TokenOutcome]:
+        """Return up to *limit* remembered outcomes with (client, channel) >= *begin*, in order;
+        damaged ones are left out."""
+        ...
+
+    async def put_outcomes(self, outcomes: Sequence[TokenOutcome]) -> None:
+        """Remember *outcomes* (of another replica), durably, where nothing newer is known.
+
+        Raises NoSpaceError, DiskError.
+        """
+        ...
+
     def reserve(self, length_bytes: int) -> Block:
         """Reserve a block of the smallest class that holds *length_bytes* (at least 1).
 
@@ -198,6 +210,7 @@ class ChunkStore(Protocol):
         index are on stable
         storage; concurrent calls share flushes (group commit). Without, only the order is promised.
         ``get`` sees the changes as soon as the call was made, also before it returns.
+        An outcome to be remembered gives way to a known one of a later update of its channel.
         Raises NoSpaceError, DiskError (the target must go offline).
         """
         ...

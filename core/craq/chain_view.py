@@ -17,6 +17,7 @@ class ChainView:
         "is_serving",
         "is_serving_tail",
         "is_syncing",
+        "serving",
         "successor",
         "successors",
         "tail_id",
@@ -41,6 +42,8 @@ class ChainView:
         """Whether updates are carried out here at all."""
         self.is_serving = state == PublicState.SERVING
         """Whether reads are answered here."""
+        self.serving = tuple(serving)
+        """The serving targets, head first."""
         self.is_syncing = state == PublicState.SYNCING
         """Whether this target is being filled by its predecessor."""
         self.is_head = self.is_serving and serving[0] == target_id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from ..chunks.store import ChunkVersion, IndexChange
 from ..cluster.records import ChainRecord
 from ..errors import CraqenError
 from ..ids import ChunkId, UpdateToken
 from ..wire.messages import UpdateKind
+from .seen import Seen, SyncMark
 
 # Events
 
@@ -16,7 +18,11 @@ from ..wire.messages import UpdateKind
 @dataclass(frozen=True, slots=True)
 class UpdateAsked:
     """A client (``version`` 0) or the predecessor asks for an update. ``request_id`` is the
-    driver's, unique."""
+    driver's, unique.
+
+    A REPLACE from the predecessor states length and checksum of its content. ``mark``: it is a copy
+    made by a resync (REPLACE, or REMOVE with version 0).
+    """
 
     request_id: int
     chunk_id: ChunkId
@@ -24,6 +30,80 @@ class UpdateAsked:
     kind: UpdateKind
     token: UpdateToken
     version: int = 0
+    length_bytes: int = 0
+    crc32c: int = 0
+    mark: SyncMark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStarted:
+    """The predecessor begins a resync session with this replica, which must be syncing; what
+    remains of an earlier session is refused from now on.
+
+    ``Reply`` at once. Nothing begins if ``Replica.synced_chain_version`` is the present one.
+    """
+
+    request_id: int
+    chain_version: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFinished:
+    """The predecessor has compared and copied everything within the session. ``Reply`` at once:
+    from then on ``Replica.synced_chain_version`` is the present chain version."""
+
+    request_id: int
+    chain_version: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncChunk:
+    """Make the syncing successor hold what is committed here of a chunk, in the chunk's turn.
+
+    ``held``: what the successor was seen to have committed, with nothing pending; None: replace it
+    whatever it is. ``local_version``: what was committed here then (0: nothing, or not known). What
+    was seen here must have been looked at first. Nothing is sent if both are the same by now, or if
+    what is committed here went through the successor since.
+    ``as_it_is``: also if its bytes are damaged here.
+    Then ``Reply``, with ``sent``; DataLossError if the chunk is damaged here.
+    """
+
+    request_id: int
+    chunk_id: ChunkId
+    chain_version: int
+    mark: SyncMark
+    held: Seen | None
+    local_version: int
+    as_it_is: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RepairChunk:
+    """A version's bytes were found damaged here, or (``version`` 0) the chunk's index record: fetch
+    it from another replica, in the chunk's turn. Then ``Reply``."""
+
+    request_id: int
+    chunk_id: ChunkId
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What ``Fetch`` asked for: its bytes are verified and in a block of their own. None: the chunk
+    is absent there."""
+
+    request_id: int
+    content: ChunkVersion | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """No source could give it now; nothing was changed."""
+
+    request_id: int
+    error: CraqenError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +139,10 @@ class PersistFailed:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The successor has committed the update."""
+    """The successor has committed what attempt ``attempt`` sent."""
 
     request_id: int
+    attempt: int
     version: int
     length_bytes: int
     crc32c: int
@@ -112,6 +193,12 @@ class ChainChanged:
 
 Event = (
     UpdateAsked
+    | SyncStarted
+    | SyncFinished
+    | SyncChunk
+    | RepairChunk
+    | Fetched
+    | FetchFailed
     | Prepared
     | PrepareFailed
     | Persisted
@@ -149,10 +236,13 @@ class Persist:
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Send the update to *target_id*; then ``Acknowledged`` or ``ForwardFailed``, and some time
-    after that ``RetryForward``, with the number of this attempt (from 1).
+    after the latter ``RetryForward``, all with the number of this attempt (from 1).
 
-    ``whole``: send the pending version's whole content as a REPLACE (or the removal), not the
-    update as it came.
+    ``whole``: send the version's whole content as a REPLACE (``content`` None: a REMOVE), not the
+    update as it came. ``mark``: it is a copy of what is committed here, and goes with this mark.
+    ``as_it_is``: its bytes are sent without regard to whether they are what its checksums say.
+
+    ``ForwardFailed`` with DataLossError means that the bytes are damaged here, never there.
     """
 
     request_id: int
@@ -165,17 +255,57 @@ class Forward:
     whole: bool
     syncing: bool
     token: UpdateToken
+    mark: SyncMark | None = None
+    as_it_is: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Some time from now ``RetryForward`` with the number of this attempt: it was answered, but
+    with something else than what was sent."""
+
+    request_id: int
+    attempt: int
+
+
+class Source(Enum):
+    """What a source of ``Fetch`` may give."""
+
+    VERSION = auto()
+    """The very version, committed or pending."""
+    SETTLED = auto()
+    """What it has committed, when nothing of the chunk is pending or under way there."""
+    NEWEST = auto()
+    """What it has pending, durably, else what it has committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Get a chunk from the first of *targets* that can give it (``Replica.copy_for``), into a new
+    block; then ``Fetched`` or ``FetchFailed``.
+
+    ``wanted``: with ``Source.VERSION``, its version, length and checksum are to be found.
+    """
+
+    request_id: int
+    chunk_id: ChunkId
+    chain_version: int
+    targets: tuple[int, ...]
+    source: Source
+    wanted: ChunkVersion | None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a request: an error, or the outcome."""
+    """Answer a request: an error, or the outcome. ``sent``: whether ``SyncChunk`` sent anything;
+    ``length_bytes`` is then what it sent."""
 
     request_id: int
     error: CraqenError | None = None
     version: int = 0
     length_bytes: int = 0
     crc32c: int = 0
+    sent: bool = False
 
 
-Effect = Prepare | Persist | Forward | Reply
+Effect = Prepare | Persist | Forward | RetryLater | Fetch | Reply

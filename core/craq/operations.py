@@ -13,6 +13,7 @@ from ..errors import CraqenError
 from ..ids import ChunkId, UpdateToken
 from ..wire.messages import UpdateKind
 from .events import Effect, Reply
+from .seen import Seen, SyncMark
 
 
 class Standing(Enum):
@@ -25,20 +26,37 @@ class Standing(Enum):
     HELD = auto()
     INSTALLING = auto()
     COMMITTING = auto()
+    FETCHING = auto()
+    ABANDONING = auto()
     BROKEN = auto()
+
+
+class Purpose(Enum):
+    """What an operation is for."""
+
+    UPDATE = auto()
+    """An update that was asked for, or that was found pending."""
+    COPY = auto()
+    """The successor, which is being filled, is made to hold what is committed here."""
+    COPIED = auto()
+    """The same at that successor."""
+    REPAIR = auto()
+    """A damaged chunk is fetched from another replica."""
 
 
 @dataclass(slots=True)
 class Operation:
-    """One update under way or waiting."""
+    """One update (or copy, or repair) under way or waiting."""
 
     request_id: int
     chunk_id: ChunkId
     chain_version: int
     kind: UpdateKind
     token: UpdateToken
+    """Of the update; for copies and repairs one that no update has (seen.py)."""
     version: int
     forwarded: bool
+    purpose: Purpose = Purpose.UPDATE
     standing: Standing = Standing.WAITING
     base: ChunkVersion | None = None
     """The version committed before it."""
@@ -53,6 +71,20 @@ class Operation:
     """Requests that wait for its outcome."""
     expired: bool = False
     """Its own asker's time is over, but what its disk work holds is the asker's until that ends."""
+    mismatches: int = 0
+    """How often the successor acknowledged something else."""
+    stated: tuple[int, int] | None = None
+    """(length, checksum) of the whole content that a predecessor sends."""
+    mark: SyncMark | None = None
+    """COPY, COPIED: which copy it is."""
+    local_version: int = 0
+    """COPY: what was committed here when the two replicas were compared."""
+    held: Seen | None = None
+    """COPY: what the successor was seen to hold; None: it must be replaced, whatever it is."""
+    as_it_is: bool = False
+    """COPY: whether it is sent also if its bytes are damaged."""
+    damaged_version: int = 0
+    """REPAIR: the version whose bytes are damaged; 0: the index record is."""
 
 
 class Operations:
@@ -61,6 +93,7 @@ class Operations:
     def __init__(self) -> None:
         self._by_request: dict[int, Operation] = {}
         self._by_token: dict[UpdateToken, Operation] = {}
+        self._by_channel: dict[tuple[int, int], Operation] = {}
         self._joined: dict[int, Operation] = {}
         self._queues: dict[ChunkId, deque[Operation]] = {}
 
@@ -76,6 +109,11 @@ class Operations:
         """The operation under way or waiting with that token."""
         return self._by_token.get(token)
 
+    def of_channel(self, token: UpdateToken) -> Operation | None:
+        """The operation under way or waiting whose token is of the same channel, the one that came
+        last."""
+        return self._by_channel.get(token[:2])
+
     def first(self, chunk_id: ChunkId) -> Operation | None:
         """The chunk's operation that is under way, or next."""
         queue = self._queues.get(chunk_id)
@@ -89,6 +127,10 @@ class Operations:
         """How many operations the chunk has."""
         return len(self._queues.get(chunk_id, ()))
 
+    def chunks(self) -> Sequence[ChunkId]:
+        """A copy of the list of chunks that have operations."""
+        return tuple(self._queues)
+
     def all(self) -> Sequence[Operation]:
         """A copy of the list of all operations, oldest first."""
         return tuple(self._by_request.values())
@@ -97,6 +139,7 @@ class Operations:
         """Add an operation to its chunk's queue."""
         self._by_request[operation.request_id] = operation
         self._by_token[operation.token] = operation
+        self._by_channel[operation.token[:2]] = operation
         queue = self._queues.setdefault(operation.chunk_id, deque())
         if in_front:
             queue.appendleft(operation)
@@ -114,12 +157,15 @@ class Operations:
         *,
         error: CraqenError | None = None,
         remembered: TokenOutcome | None = None,
+        sent: bool = False,
     ) -> list[Effect]:
         """Take the operation out of its queue; the answers to everybody who waits for it."""
-        effects = self.answer(operation, error=error, remembered=remembered)
+        effects = self.answer(operation, error=error, remembered=remembered, sent=sent)
         del self._by_request[operation.request_id]
         if self._by_token.get(operation.token) is operation:
             del self._by_token[operation.token]
+        if self._by_channel.get(operation.token[:2]) is operation:
+            del self._by_channel[operation.token[:2]]
         queue = self._queues[operation.chunk_id]
         if queue[0] is operation:
             queue.popleft()
@@ -135,6 +181,7 @@ class Operations:
         *,
         error: CraqenError | None = None,
         remembered: TokenOutcome | None = None,
+        sent: bool = False,
     ) -> list[Effect]:
         """The answers to everybody who waits for the operation, who then wait no more."""
         version, source = operation.version, remembered or operation.content
@@ -145,7 +192,7 @@ class Operations:
         effects: list[Effect] = []
         for request_id in operation.answers:
             self._joined.pop(request_id, None)
-            effects.append(Reply(request_id, error, version, length_bytes, crc32c))
+            effects.append(Reply(request_id, error, version, length_bytes, crc32c, sent))
         operation.answers.clear()
         return effects
 

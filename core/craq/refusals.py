@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import StaleChainVersionError, UnavailableError
+from ..errors import DataLossError, StaleChainVersionError, UnavailableError
 from ..ids import ChunkId
 from .chain_view import ChainView
 
@@ -33,3 +33,11 @@ def expired(view: ChainView, chunk_id: ChunkId) -> UnavailableError:
 def broken(target_id: int, chunk_id: ChunkId) -> UnavailableError:
     """What the disk kept of the last update is unknown: nothing may build on it."""
     return UnavailableError(f"chunk {chunk_name(chunk_id)}: the disk of target {target_id} failed")
+
+
+def differs(view: ChainView, chunk_id: ChunkId, version: int) -> DataLossError:
+    """The successor acknowledged another content."""
+    return DataLossError(
+        f"chunk {chunk_name(chunk_id)}: replicas of chain {view.chain.chain_id} differ at "
+        f"version {version}"
+    )

@@ -6,11 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from ..checksum import combine_page_checksums, crc32c
+from ..checksum import crc32c
 from ..chunks.store import ChunkVersion
 from ..craq.events import Reply
 from ..errors import (
-    ChecksumMismatchError,
     CraqenError,
     InvalidArgumentError,
     ProtocolError,
@@ -52,7 +51,8 @@ from ..wire.messages import (
 from .passed_files import PassedFiles
 from .reservations import Reservations
 from .rooms import Rooms
-from .target import Target, check_replace
+from .target import Target
+from .work import check_replace
 
 PROTOCOL_VERSION = 1
 _OK = ItemStatus()
@@ -188,8 +188,6 @@ class StorageNode:
         reservation = self._reservations.take(peer_id, update.reservation_id, target.store)
         try:
             check_replace(update, reservation.block)
-            if combine_page_checksums(update.page_crcs, update.length_bytes) != update.crc32c:
-                raise ChecksumMismatchError("the page checksums contradict the chunk's checksum")
             return await target.update(
                 update,
                 block=reservation.block,

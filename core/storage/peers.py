@@ -53,6 +53,7 @@ class Peers:
         reply_kind: type[R],
         *,
         send: Sequence[memoryview] = (),
+        receive: Sequence[memoryview] = (),
     ) -> R:
         """Ask the node that has the target. Raises what it raised, UnavailableError."""
         node = self._routing().node_of(target_id)
@@ -60,7 +61,11 @@ class Peers:
         peer.calls += 1
         try:
             reply = await peer.connection.call(
-                method, encode(request), send=send, timeout_seconds=CALL_TIMEOUT_SECONDS
+                method,
+                encode(request),
+                send=send,
+                receive=receive,
+                timeout_seconds=CALL_TIMEOUT_SECONDS,
             )
         except UnavailableError:
             self._retire(node.node_id, peer)

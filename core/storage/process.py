@@ -23,15 +23,10 @@ from ..kv.store import KeyValueStore
 from ..options import Config
 from ..transport.port import Server
 from ..transport.registry import transport_for
-from ..wire.codec import exception_from_status
 from ..wire.messages import (
     CommittedVersionReply,
     CommittedVersionRequest,
     Method,
-    Update,
-    UpdateReply,
-    UpdateRequest,
-    UpdateResult,
 )
 from .node import StorageNode
 from .peers import Peers
@@ -121,7 +116,7 @@ class StorageProcess:
                 "target %d: the index record of chunk %x.%d is damaged", record.target_id, *chunk_id
             )
         target = Target(
-            record.target_id, chain, store, self._executor, self._node.rooms, self._send
+            record.target_id, chain, store, self._executor, self._node.rooms, self._peers
         )
         self._node.targets[chain.chain_id] = target
         self._targets.append(target)
@@ -156,17 +151,6 @@ class StorageProcess:
                 await asyncio.wait_for(stop.wait(), TICK_SECONDS)
             except TimeoutError:
                 continue
-
-    async def _send(self, target_id: int, update: Update, data: memoryview | None) -> UpdateResult:
-        """Forward one update to the node that has the target. Raises what that answers."""
-        request = UpdateRequest((update,))
-        send = () if data is None else (data,)
-        reply = await self._peers.call(target_id, Method.UPDATE, request, UpdateReply, send=send)
-        result = reply.results[0]
-        error = exception_from_status(result.status, chain_id=update.chain_id)
-        if error is not None:
-            raise error
-        return result
 
     async def _ask_tail(self, target: Target, chunk_id: ChunkId) -> int:
         """Which version of the chunk counts at the tail of the target's chain?"""

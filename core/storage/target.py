@@ -6,28 +6,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from ..checksum import crc32c
-from ..chunks.content import (
-    Draft,
-    NewContent,
-    content_of,
-    plan_replace,
-    plan_truncate,
-    plan_write,
-)
+from ..chunks.content import Draft, NewContent, content_of, plan_replace
 from ..chunks.integrity import BlockContent
-from ..chunks.store import Block, ChunkStore, ChunkVersion
+from ..chunks.store import Block, ChunkRecord, ChunkStore, ChunkVersion, Install, Stage
 from ..cluster.records import ChainRecord
 from ..craq.events import (
     Acknowledged,
     ChainChanged,
     Effect,
     Event,
+    Fetch,
+    Fetched,
+    FetchFailed,
     Forward,
     ForwardFailed,
     GiveUp,
@@ -38,23 +32,29 @@ from ..craq.events import (
     Prepare,
     Prepared,
     PrepareFailed,
+    RepairChunk,
     Reply,
     RetryForward,
-    UpdateAsked,
+    SyncChunk,
+    SyncFinished,
+    SyncStarted,
 )
 from ..craq.replica import Replica
+from ..craq.resync import Difference, Page, page_of
+from ..craq.seen import SyncMark
 from ..errors import (
     ChecksumMismatchError,
     CraqenError,
     DataLossError,
     DiskError,
-    InvalidArgumentError,
     UnavailableError,
 )
 from ..ids import ChunkId, UpdateToken
-from ..limits import CHECKSUM_PAGE_BYTES, KIB
-from ..wire.messages import Update, UpdateKind, UpdateResult
-from .rooms import Room, Rooms
+from ..limits import KIB
+from ..wire.messages import Update, UpdateResult
+from .rooms import Rooms
+from .transfers import PeerCalls, Transfers
+from .work import Work, check_bytes, draft_of, event_of
 
 INLINE_WORK_BYTES_MAX = 128 * KIB  # above it a thread costs less than holding up the event loop
 FORWARD_RETRY_SECONDS = (0.02, 0.1, 0.5, 1.0)
@@ -65,26 +65,17 @@ T = TypeVar("T")
 
 _log = logging.getLogger("craqen.storage")
 
-Sender = Callable[[int, Update, memoryview | None], Awaitable[UpdateResult]]
-"""Sends a forwarded update (with its bytes) to a target; raises CraqenError."""
 
+class DamageSink(Protocol):
+    """Who is told of damaged chunks, and mends them."""
 
-@dataclass(slots=True)
-class Work:
-    """What the driver keeps for a request: the update as it came, its bytes or its block, who
-    waits."""
+    def noted(self, target: Target, chunk_id: ChunkId, version: int) -> None:
+        """The bytes of a version were found damaged, or (0) the chunk's index record."""
+        ...
 
-    update: Update
-    data: memoryview | None
-    block: Block | None
-    answer: asyncio.Future[Reply]
-    fresh_block: Block | None = None
-    """Reserved for this request by the target itself; given back if it comes to nothing."""
-    on_adopted: Callable[[], None] | None = None
-    """Told once the block given with the request belongs to the index."""
-    adopted: bool = False
-    room: Room | None = None
-    """Where the bytes that were read back from ``block`` to be forwarded have their place."""
+    def may_mend(self, target: Target, chunk_id: ChunkId) -> bool:
+        """Whether that is worth waiting for."""
+        ...
 
 
 class Target:
@@ -97,27 +88,33 @@ class Target:
         store: ChunkStore,
         executor: Executor,
         rooms: Rooms,
-        send: Sender,
+        peers: PeerCalls,
     ) -> None:
         self.target_id = target_id
         self.store = store
+        self.damage: DamageSink | None = None
         self.offline: DiskError | None = None
         """Why no updates are taken: a disk operation failed. Reads go on, each at its own risk."""
-        self.replica = Replica(target_id, chain, store.get, store.outcome)
+        self.replica = Replica(target_id, chain, self._lookup, store.outcome)
         self._executor = executor
         self._rooms = rooms
-        self._send = send
+        self._transfers = Transfers(chain.chain_id, rooms, peers, self._read_whole)
         self._loop = asyncio.get_running_loop()
         self._requests = itertools.count(1)
         self._work: dict[int, Work] = {}
+        self._asked: dict[int, asyncio.Future[Reply]] = {}
+        """Who waits for what is no update."""
+        self._settled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushes: set[asyncio.Task[None]] = set()
         self._jobs: set[asyncio.Future[Any]] = set()
         self._stopped = False
 
     def settle_pending(self) -> None:
-        """Carry on with every pending version that the index holds: at start, and when the target
-        begins to serve."""
+        """Carry on with every pending version that the index holds: at start (before it no update
+        is taken: it could overtake a pending one of its channel), and when the target begins to
+        serve."""
+        self._settled = True
         position = ChunkId(0, 0)
         while True:
             records = self.store.scan(position, SCAN_PAGE)
@@ -150,35 +147,88 @@ class Target:
         """
         if self._stopped:
             raise UnavailableError("the storage process stops")
-        if self.offline is not None:
-            raise self._unavailable(self.offline)
-        if data is not None and crc32c(data) != update.crc32c:
-            raise ChecksumMismatchError(
-                f"chunk {update.segment_id:x}.{update.chunk_index}: the bytes received have "
-                f"another checksum than stated"
-            )
+        self._check_open()
+        if data is not None:
+            check_bytes(update, data)
         request_id = next(self._requests)
         work = Work(update, data, block, self._loop.create_future(), on_adopted=on_adopted)
         self._work[request_id] = work
-        event = UpdateAsked(
-            request_id,
-            ChunkId(update.segment_id, update.chunk_index),
-            update.chain_version,
-            update.kind,
-            UpdateToken(update.client_id, update.channel, update.sequence),
-            update.version,
-        )
         timer = self._loop.call_later(UPDATE_DEADLINE_SECONDS, self._step, GiveUp(request_id))
         try:
-            self._step(event)
+            self._step(event_of(request_id, update))
             reply = await asyncio.shield(work.answer)
         finally:
             timer.cancel()
+        if isinstance(reply.error, DataLossError):
+            chunk_id = ChunkId(update.segment_id, update.chunk_index)
+            if self.damage is not None and self.damage.may_mend(self, chunk_id):
+                raise UnavailableError(f"{reply.error}: it is being repaired")
+        return self._checked(reply)
+
+    def _checked(self, reply: Reply) -> Reply:
+        """*reply* unless it is an error, which is raised."""
         if isinstance(reply.error, DiskError):
             raise self._unavailable(reply.error)
         if reply.error is not None:
             raise reply.error
         return reply
+
+    # Resync and repair
+
+    async def sync_started(self, chain_version: int, session: int) -> bool:
+        """The predecessor begins to fill this target; whether that is done already. Raises
+        CraqenError."""
+        self._check_open()
+        await self._ask(lambda number: SyncStarted(number, chain_version, session))
+        return self.synced_chain_version == chain_version
+
+    async def sync_finished(self, chain_version: int, session: int) -> None:
+        """The predecessor has filled this target. Raises CraqenError."""
+        self._check_open()
+        await self._ask(lambda number: SyncFinished(number, chain_version, session))
+
+    @property
+    def synced_chain_version(self) -> int:
+        """The chain version under which this target was filled completely by its predecessor, and
+        is up to date, in this life of the process; 0: none."""
+        return self.replica.synced_chain_version
+
+    async def sync_chunk(self, difference: Difference, chain_version: int, mark: SyncMark) -> Reply:
+        """Make the syncing successor hold a chunk as it is here. Raises CraqenError."""
+        chunk_id, held, local_version, _, as_it_is = difference
+        return await self._ask(
+            lambda number: SyncChunk(
+                number, chunk_id, chain_version, mark, held, local_version, as_it_is
+            )
+        )
+
+    async def repair(self, chunk_id: ChunkId, version: int) -> Reply:
+        """Fetch a chunk from another replica if *version* of it is still what is here (0: if its
+        index record is damaged). Raises CraqenError."""
+        self._check_open()
+        return await self._ask(lambda number: RepairChunk(number, chunk_id, version))
+
+    def inventory(self, begin: ChunkId, limit: int) -> Page:
+        """What is here, from *begin* on, as a resync compares it."""
+        records = self.store.scan(begin, limit + 1)
+        unsure = self.store.damaged().union(self.replica.busy())
+        return page_of(records, unsure, begin, limit)
+
+    def _check_open(self) -> None:
+        if self.offline is not None:
+            raise self._unavailable(self.offline)
+        if not self._settled:
+            raise UnavailableError(f"target {self.target_id} starts")
+
+    async def _ask(self, event: Callable[[int], Event]) -> Reply:
+        """Give the machine an event that it answers. Raises CraqenError."""
+        if self._stopped:
+            raise UnavailableError("the storage process stops")
+        number = next(self._requests)
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        self._asked[number] = answer
+        self._step(event(number))
+        return self._checked(await answer)
 
     async def read(
         self, content: ChunkVersion, chunk_id: ChunkId, offset: int, into: memoryview
@@ -191,8 +241,48 @@ class Target:
                 source.read_into(offset, into)
             else:
                 await self._in_thread(lambda: source.read_into(offset, into))
+        except DataLossError:
+            self._note_damage(chunk_id, content.version)
+            raise
         except DiskError as error:
             raise self._unavailable(self._as_craqen(error)) from error
+
+    async def _read_whole(
+        self, content: ChunkVersion, chunk_id: ChunkId, into: memoryview, as_it_is: bool
+    ) -> None:
+        """All bytes of a version, for another target."""
+        if not as_it_is:
+            await self.read(content, chunk_id, 0, into)
+            return
+        try:
+            source = content_of(self.store, chunk_id, content)
+            await self._in_thread(lambda: source.read_unverified(into))
+        except DiskError as error:
+            raise self._unavailable(self._as_craqen(error)) from error
+
+    async def verify(self, content: ChunkVersion, chunk_id: ChunkId) -> None:
+        """Check all bytes of a version against its checksum, in a worker thread. Raises
+        DataLossError; UnavailableError if the disk fails."""
+        try:
+            source = content_of(self.store, chunk_id, content)
+            await self._in_thread(lambda: source.verify(0, content.length_bytes))
+        except DataLossError:
+            self._note_damage(chunk_id, content.version)
+            raise
+        except DiskError as error:
+            raise self._unavailable(self._as_craqen(error)) from error
+
+    def _lookup(self, chunk_id: ChunkId) -> ChunkRecord | None:
+        """For the machine: the chunk's record. Raises DataLossError."""
+        try:
+            return self.store.get(chunk_id)
+        except DataLossError:
+            self._note_damage(chunk_id, 0)
+            raise
+
+    def _note_damage(self, chunk_id: ChunkId, version: int) -> None:
+        if self.damage is not None:
+            self.damage.noted(self, chunk_id, version)
 
     def stop(self) -> None:
         """Take nothing more; who waits is told so."""
@@ -201,6 +291,10 @@ class Target:
             if not work.answer.done():
                 work.answer.set_exception(UnavailableError("the storage process stops"))
                 work.answer.exception()  # asked for, so that nobody complains if nobody waits
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(UnavailableError("the storage process stops"))
+                answer.exception()
 
     async def close(self) -> None:
         """Stop, let disk work that is under way end, then close the store.
@@ -217,11 +311,14 @@ class Target:
 
     # Effects
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Event) -> list[Effect]:
+        """Give the machine an event and carry out what it wants, which is returned."""
         if self._stopped:
-            return
-        for effect in self.replica.step(event):
+            return []
+        effects = self.replica.step(event)
+        for effect in effects:
             self._carry_out(effect)
+        return effects
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Reply):
@@ -230,8 +327,12 @@ class Target:
             self._prepare(effect)
         elif isinstance(effect, Persist):
             self._spawn(self._persist(effect), self._flushes)
-        else:
+        elif isinstance(effect, Forward):
             self._spawn(self._forward(effect), self._tasks)
+        elif isinstance(effect, Fetch):
+            self._spawn(self._fetch(effect), self._tasks)
+        else:
+            self._retry_later(effect.request_id, effect.attempt)
 
     def _spawn(self, work: Coroutine[None, None, None], tasks: set[asyncio.Task[None]]) -> None:
         task = self._loop.create_task(work)
@@ -246,6 +347,9 @@ class Target:
         return await asyncio.shield(job)
 
     def _reply(self, effect: Reply) -> None:
+        asked = self._asked.pop(effect.request_id, None)
+        if asked is not None and not asked.done():
+            asked.set_result(effect)
         work = self._work.pop(effect.request_id, None)
         if work is None:
             return
@@ -266,7 +370,7 @@ class Target:
                 self._made_in_place(work, work.block, effect)
             return
         try:
-            draft = self._draft(work, effect.base)
+            draft = draft_of(self.store, work, effect.base)
             if draft.fresh_block:
                 work.fresh_block = draft.block
             if draft.work_bytes > INLINE_WORK_BYTES_MAX:
@@ -274,26 +378,21 @@ class Target:
                 return
             made = draft.write()
         except (CraqenError, OSError) as error:
-            self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
+            self._prepare_failed(work, effect, error)
             return
         self._made(work, effect, made)
 
-    def _draft(self, work: Work, base: ChunkVersion | None) -> Draft:
-        update, data = work.update, work.data
-        chunk_id = ChunkId(update.segment_id, update.chunk_index)
-        if update.kind == UpdateKind.TRUNCATE:
-            return plan_truncate(self.store, chunk_id, base, update.length_bytes)
-        if data is None:
-            raise InvalidArgumentError(f"chunk {chunk_id}: an update without its bytes")
-        if update.kind == UpdateKind.REPLACE:
-            return plan_replace(self.store, data)
-        return plan_write(self.store, chunk_id, base, update.offset_bytes, data)
+    def _prepare_failed(self, work: Work, effect: Prepare, error: Exception) -> None:
+        if isinstance(error, DataLossError) and effect.base is not None:
+            chunk_id = ChunkId(work.update.segment_id, work.update.chunk_index)
+            self._note_damage(chunk_id, effect.base.version)
+        self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
 
     async def _write_draft(self, work: Work, effect: Prepare, draft: Draft) -> None:
         try:
             made = await self._in_thread(draft.write)
         except (CraqenError, OSError) as error:
-            self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
+            self._prepare_failed(work, effect, error)
             return
         self._made(work, effect, made)
 
@@ -356,14 +455,8 @@ class Target:
             self._step(Persisted(effect.request_id))
 
     async def _forward(self, effect: Forward) -> None:
-        work = self._work.get(effect.request_id)
         try:
-            # Read back from our block already: that is the whole content.
-            at_hand = work is not None and (not effect.whole or work.room is not None)
-            if effect.content is None or at_hand:
-                result = await self._send_as_it_came(effect, work)
-            else:
-                result = await self._send_whole(effect, effect.content)
+            result = await self._sent(effect)
         except CraqenError as error:
             self._forward_failed(effect, error)
         except Exception as error:
@@ -371,71 +464,56 @@ class Target:
             self._forward_failed(effect, UnavailableError(f"internal: {error}"))
         else:
             self._step(
-                Acknowledged(effect.request_id, result.version, result.length_bytes, result.crc32c)
+                Acknowledged(
+                    effect.request_id,
+                    effect.attempt,
+                    result.version,
+                    result.length_bytes,
+                    result.crc32c,
+                )
             )
 
     def _forward_failed(self, effect: Forward, error: CraqenError) -> None:
-        number = min(effect.attempt, len(FORWARD_RETRY_SECONDS)) - 1
         self._step(ForwardFailed(effect.request_id, effect.attempt, error))
-        retry = RetryForward(effect.request_id, effect.attempt)
+        self._retry_later(effect.request_id, effect.attempt)
+
+    def _retry_later(self, request_id: int, attempt: int) -> None:
+        number = min(attempt, len(FORWARD_RETRY_SECONDS)) - 1
+        retry = RetryForward(request_id, attempt)
         self._loop.call_later(FORWARD_RETRY_SECONDS[number], self._step, retry)
 
-    async def _send_as_it_came(self, effect: Forward, work: Work | None) -> UpdateResult:
-        """The update that was asked for; a removal also when nobody asks (any more)."""
-        if effect.content is None or work is None:
-            return await self._send_update(effect, UpdateKind.REMOVE, None)
-        update = work.update
-        return await self._send_update(
-            effect,
-            update.kind,
-            work.data,
-            update.offset_bytes,
-            update.length_bytes,
-            update.crc32c,
-            update.page_crcs,
-        )
+    async def _sent(self, effect: Forward) -> UpdateResult:
+        if effect.content is None:
+            return await self._transfers.send_removal(effect)
+        work = self._work.get(effect.request_id)
+        # Read back from our block already: that is the whole content.
+        if work is not None and (not effect.whole or work.room is not None):
+            return await self._transfers.send_as_it_came(effect, work.update, work.data)
+        successors = self.replica.view.successors
+        return await self._transfers.send_whole(effect, effect.content, successors)
 
-    async def _send_whole(self, effect: Forward, content: ChunkVersion) -> UpdateResult:
-        """The content as a REPLACE, read back from our block and verified."""
-        length = content.length_bytes
-        room = self._rooms.read_back(self.replica.view.successors)
-        await room.enter(length)
+    async def _fetch(self, effect: Fetch) -> None:
+        """Get a chunk from another replica into a new block."""
+        block: Block | None = None
         try:
-            data = memoryview(bytearray(length))
-            await self.read(content, effect.chunk_id, 0, data)
-            return await self._send_update(
-                effect, UpdateKind.REPLACE, data, 0, length, content.crc32c, content.page_crcs
-            )
-        finally:
-            room.leave(length)
-
-    async def _send_update(
-        self,
-        effect: Forward,
-        kind: UpdateKind,
-        data: memoryview | None,
-        offset: int = 0,
-        length: int = 0,
-        crc: int = 0,
-        page_crcs: bytes = b"",
-    ) -> UpdateResult:
-        chunk_id = effect.chunk_id
-        message = Update(
-            chunk_id.segment_id,
-            chunk_id.index,
-            self.replica.chain.chain_id,
-            effect.chain_version,
-            kind,
-            offset,
-            length,
-            crc,
-            *effect.token,
-            buffer=-1 if data is None else 0,
-            page_crcs=page_crcs,
-            version=effect.version,
-            syncing=effect.syncing,
-        )
-        return await self._send(effect.target_id, message, data)
+            found = await self._transfers.fetch(effect)
+            content = None
+            if found is not None:
+                reply, data = found
+                draft = plan_replace(self.store, data)
+                block = draft.block
+                made = await self._in_thread(draft.write)
+                token = UpdateToken(reply.client_id, reply.channel, reply.sequence)
+                content = made.version(reply.version, effect.chain_version, token)
+            event: Event = Fetched(effect.request_id, content)
+        except (CraqenError, OSError) as error:
+            event = FetchFailed(effect.request_id, self._as_craqen(error))
+        except Exception as error:
+            _log.exception("target %d: a chunk could not be fetched", self.target_id)
+            event = FetchFailed(effect.request_id, UnavailableError(f"internal: {error}"))
+        effects = self._step(event)
+        if block is not None and not any(_takes(one, block) for one in effects):
+            self.store.release(block)
 
     def _as_craqen(self, error: Exception) -> CraqenError:
         """*error* as one of ours; a disk error takes the target offline."""
@@ -451,12 +529,9 @@ class Target:
         return UnavailableError(f"target {self.target_id} is offline: {error}")
 
 
-def check_replace(update: Update, block: Block) -> None:
-    """Raise InvalidArgumentError if a REPLACE by reservation contradicts itself."""
-    pages = -(-update.length_bytes // CHECKSUM_PAGE_BYTES)
-    if update.kind != UpdateKind.REPLACE or update.length_bytes > block.capacity_bytes:
-        raise InvalidArgumentError("a reserved block is for a REPLACE that fits in it")
-    if len(update.page_crcs) != 4 * pages:
-        raise InvalidArgumentError(
-            f"{len(update.page_crcs)} bytes of page checksums for {update.length_bytes} bytes"
-        )
+def _takes(effect: Effect, block: Block) -> bool:
+    """Whether *effect* makes the block the index's."""
+    return isinstance(effect, Persist) and any(
+        isinstance(change, Install | Stage) and change.content.block == block
+        for change in effect.changes
+    )

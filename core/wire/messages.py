@@ -47,6 +47,11 @@ class Method(IntEnum):
     LIST_CHUNKS = 7
     COMMITTED_VERSION = 8
     TARGET_STATUS = 9
+    SYNC_START = 10
+    SYNC_INVENTORY = 11
+    PUT_OUTCOMES = 12
+    SYNC_DONE = 13
+    FETCH_CHUNK = 14
     HEARTBEAT = 32
     FOLLOW_ROUTING = 33
     ADMIN = 34
@@ -122,6 +127,8 @@ class Update(Message, frozen=True):
     ``reservation_id`` (> 0,
     only REPLACE). ``crc32c`` covers exactly those bytes. ``page_crcs`` goes with REPLACE.
     ``version`` 0 = from a client, the head numbers it; else forwarded by the predecessor.
+    ``sync_session`` > 0: a copy (REPLACE, or REMOVE) that a resync makes of a chunk; then only may
+    it be ``as_it_is``: of bytes that are not what the checksums say, and are to be known as such.
     """
 
     segment_id: Number
@@ -141,6 +148,10 @@ class Update(Message, frozen=True):
     page_crcs: PageChecksums = b""
     version: Number = 0
     syncing: bool = False
+    sync_session: Number = 0
+    sync_slot: Channel = 0
+    sync_sequence: Number = 0
+    as_it_is: bool = False
 
 
 class UpdateRequest(Message, frozen=True):
@@ -246,8 +257,12 @@ class ChunkSummary(Message, frozen=True):
 
 
 class ListChunksReply(Message, frozen=True):
+    """``pending_version`` of a chunk counts a pending removal as well."""
+
     chunks: tuple[ChunkSummary, ...]
     more: bool
+    damaged: tuple[tuple[int, int], ...] = ()
+    """Chunks in the page's range whose index records are damaged."""
 
 
 class CommittedVersionRequest(Message, frozen=True):
@@ -261,6 +276,117 @@ class CommittedVersionRequest(Message, frozen=True):
 
 class CommittedVersionReply(Message, frozen=True):
     version: int
+
+
+class SyncStartRequest(Message, frozen=True):
+    """The predecessor begins to fill the chain's local target, which is syncing."""
+
+    chain_id: int
+    chain_version: int
+    session: Number
+
+
+class SyncReply(Message, frozen=True):
+    """``synced``: the target has been filled completely under this version of the chain."""
+
+    synced: bool
+
+
+class SyncInventoryRequest(Message, frozen=True):
+    """What the syncing target holds, in chunk order, from (segment, index) on."""
+
+    chain_id: int
+    chain_version: int
+    session: Number
+    segment_id: Number
+    chunk_index: ChunkIndex
+    limit: Natural
+
+
+class SyncEntry(Message, frozen=True):
+    """A chunk's committed version (0: none). Not ``sure``: its record is damaged, something is
+    pending, or it is being written."""
+
+    segment_id: Number
+    chunk_index: ChunkIndex
+    version: Number
+    length_bytes: ChunkBytes
+    crc32c: Checksum
+    client_id: Number
+    channel: Channel
+    sequence: Number
+    sure: bool
+
+
+class SyncInventoryReply(Message, frozen=True):
+    """``more``: it is complete up to its last entry; else to the end."""
+
+    entries: Batch[SyncEntry]
+    more: bool
+
+
+class OutcomeEntry(Message, frozen=True):
+    """The remembered outcome of a client's last update on a channel."""
+
+    client_id: Number
+    channel: Channel
+    sequence: Number
+    segment_id: Number
+    chunk_index: ChunkIndex
+    version: Number
+    length_bytes: ChunkBytes
+    crc32c: Checksum
+
+
+class PutOutcomesRequest(Message, frozen=True):
+    """Outcomes that the syncing target must know; one that it knows of a later update stays."""
+
+    chain_id: int
+    chain_version: int
+    session: Number
+    outcomes: Batch[OutcomeEntry]
+
+
+class SyncDoneRequest(Message, frozen=True):
+    """Everything was compared and copied. May be asked again, to see that it is remembered."""
+
+    chain_id: int
+    chain_version: int
+    session: Number
+
+
+class FetchSource(IntEnum):
+    """Which content of a chunk a replica that lost its own asks for."""
+
+    VERSION = 1
+    """The very version, committed or pending."""
+    SETTLED = 2
+    """What is committed, if nothing is pending or under way."""
+    NEWEST = 3
+    """What is pending, durably, else what is committed."""
+
+
+class FetchChunkRequest(Message, frozen=True):
+    """The chunk's content for repair. With a receive buffer of its length, its bytes as well."""
+
+    chain_id: int
+    chain_version: int
+    segment_id: Number
+    chunk_index: ChunkIndex
+    source: FetchSource
+    version: Number = 0
+
+
+class FetchChunkReply(Message, frozen=True):
+    """``version`` 0: there is no such chunk."""
+
+    version: Number = 0
+    length_bytes: ChunkBytes = 0
+    crc32c: Checksum = 0
+    page_crcs: PageChecksums = b""
+    client_id: Number = 0
+    channel: Channel = 0
+    sequence: Number = 0
 
 
 class TargetStatusRequest(Message, frozen=True):

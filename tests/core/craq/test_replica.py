@@ -32,7 +32,8 @@ from craqen.core.craq.events import (
     RetryForward,
     UpdateAsked,
 )
-from craqen.core.craq.replica import QUEUE_MAX, Replica
+from craqen.core.craq.queues import QUEUE_MAX
+from craqen.core.craq.replica import Replica
 from craqen.core.errors import (
     ChunkBusyError,
     CraqenError,
@@ -143,10 +144,12 @@ class World:
             self.later(target, Persisted(effect.request_id))
         elif isinstance(effect, Forward):
             self.send(target, effect)
+        elif not isinstance(effect, Reply):
+            raise AssertionError(f"unexpected: {effect}")
         elif (target, effect.request_id) in self.asked:
             asked = self.asked[target, effect.request_id]
             answer: Event = Acknowledged(
-                asked.request, effect.version, effect.length_bytes, effect.crc32c
+                asked.request, asked.attempt, effect.version, effect.length_bytes, effect.crc32c
             )
             if effect.error is not None:
                 answer = ForwardFailed(asked.request, asked.attempt, effect.error)

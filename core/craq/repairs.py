@@ -1,0 +1,167 @@
+"""MACHINE: chunks whose bytes or index record are damaged here, fetched from another replica
+(rule 9 in replica.py)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ..chunks.store import Abandon, ChunkVersion, Drop, Install, Stage
+from ..errors import ConflictError, DataLossError, UnavailableError
+from ..ids import ChunkId
+from ..wire.messages import UpdateKind
+from .copies import Copies
+from .events import (
+    Effect,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    RepairChunk,
+    RetryLater,
+    Source,
+)
+from .operations import Operation, Purpose, Standing
+from .refusals import chunk_name, stale
+from .seen import repair_token, seen_of
+
+
+class Repairs(Copies):
+    """Repairs from their turn to their end."""
+
+    def _repair_chunk(self, event: RepairChunk) -> list[Effect]:
+        return self._enter(
+            Operation(
+                event.request_id,
+                event.chunk_id,
+                self.chain.version,
+                UpdateKind.REPLACE,
+                repair_token(event.request_id),
+                0,
+                forwarded=False,
+                purpose=Purpose.REPAIR,
+                answers=[event.request_id],
+                damaged_version=event.version,
+            )
+        )
+
+    def _begin_repair(self, operation: Operation) -> list[Effect]:
+        if not self.view.is_serving:
+            raise UnavailableError(f"target {self.target_id} does not serve: resync fills it")
+        operation.chain_version = self.chain.version
+        try:
+            record = self._lookup(operation.chunk_id)
+        except DataLossError:
+            return self._fetch_record(operation)
+        if record is None:
+            return self._operations.leave(operation)
+        unsettled = self._unsettled(operation, record)
+        if unsettled is not None:
+            return unsettled
+        committed = record.committed
+        assert committed is not None, "a record without any version"
+        if committed.version != operation.damaged_version:
+            return self._operations.leave(operation)  # it was replaced meanwhile
+        operation.content = operation.base = committed
+        operation.version = committed.version
+        before, after = self._serving_others()
+        return self._fetch(operation, (*after, *reversed(before)), Source.VERSION)
+
+    def _fetch_record(self, operation: Operation) -> list[Effect]:
+        """The index record is lost, and with it what this replica had staged or committed.
+
+        What the next replica has settled passed through here, and nothing later did that it would
+        not have under way. The tail may have committed what its predecessor has staged, so it
+        takes that, as if it had been forwarded.
+        """
+        operation.content = operation.base = None
+        before, after = self._serving_others()
+        if after:
+            return self._fetch(operation, after[:1], Source.SETTLED)
+        return self._fetch(operation, before[-1:], Source.NEWEST)
+
+    def _serving_others(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        serving = self.view.serving
+        place = serving.index(self.target_id)
+        return serving[:place], serving[place + 1 :]
+
+    def _fetch(
+        self, operation: Operation, targets: tuple[int, ...], source: Source
+    ) -> list[Effect]:
+        if not targets:
+            raise DataLossError(
+                f"chunk {chunk_name(operation.chunk_id)}: damaged at target {self.target_id}, "
+                f"and chain {self.chain.chain_id} has no other serving replica"
+            )
+        operation.standing = Standing.FETCHING
+        return [
+            Fetch(
+                operation.request_id,
+                operation.chunk_id,
+                self.chain.version,
+                targets,
+                source,
+                operation.content,
+            )
+        ]
+
+    def _fetched(self, operation: Operation, event: Fetched) -> list[Effect]:
+        lost, content = operation.content, event.content
+        if lost is None and self.chain.version != operation.chain_version:
+            # Who is the tail may have changed, and with it what was to be fetched from whom.
+            return self._end(operation, error=stale(self.view, operation.chain_version))
+        if content is None:
+            if lost is not None:
+                return self._end(operation, error=_other(operation.chunk_id, lost))
+            return self._persist(operation, Standing.INSTALLING, Drop(operation.chunk_id, None))
+        if lost is None:
+            # Not known to have gone through the present successor.
+            content = replace(content, chain_version=0)
+        elif seen_of(content)[:3] == seen_of(lost)[:3]:
+            content = replace(content, chain_version=lost.chain_version, token=lost.token)
+        else:
+            return self._end(operation, error=_other(operation.chunk_id, lost))
+        operation.content, operation.version = content, content.version
+        change = Install(operation.chunk_id, content)
+        return self._persist(operation, Standing.INSTALLING, change)
+
+    def _fetch_failed(self, operation: Operation, event: FetchFailed) -> list[Effect]:
+        if operation.purpose is Purpose.REPAIR:
+            return self._end(operation, error=event.error)
+        if isinstance(event.error, ConflictError):
+            # Nobody has it, so nobody was told of it: it is as if it had never come.
+            return self._persist(operation, Standing.ABANDONING, Abandon(operation.chunk_id))
+        operation.standing = Standing.HELD
+        return [RetryLater(operation.request_id, operation.attempt)]
+
+    # A pending version that is damaged
+
+    def _fetch_pending(self, operation: Operation) -> list[Effect]:
+        """What is staged here cannot be read to be forwarded: another replica may have it."""
+        before, after = self._serving_others()
+        if not (before or after):
+            operation.standing = Standing.HELD
+            return [RetryLater(operation.request_id, operation.attempt)]
+        return self._fetch(operation, (*after, *reversed(before)), Source.VERSION)
+
+    def _pending_fetched(self, operation: Operation, event: Fetched) -> list[Effect]:
+        lost, content = operation.content, event.content
+        if lost is None or content is None or seen_of(content)[:3] != seen_of(lost)[:3]:
+            operation.standing = Standing.HELD
+            return [RetryLater(operation.request_id, operation.attempt)]
+        content = replace(content, chain_version=lost.chain_version, token=lost.token)
+        operation.content = content
+        change = Stage(operation.chunk_id, content)
+        return self._persist(operation, Standing.STAGING, change)
+
+    def _abandoned(self, operation: Operation) -> list[Effect]:
+        error = ConflictError(
+            f"chunk {chunk_name(operation.chunk_id)}: version {operation.version} was damaged "
+            f"before any other replica had it: send it again"
+        )
+        return self._end(operation, error=error)
+
+
+def _other(chunk_id: ChunkId, wanted: ChunkVersion) -> ConflictError:
+    return ConflictError(
+        f"chunk {chunk_name(chunk_id)}: what was fetched is not version {wanted.version} as it "
+        f"was here"
+    )
