@@ -13,7 +13,12 @@ from .entry_points import BENCHES, load, load_module, names
 Program = Callable[[Sequence[str]], int]
 
 # Benchmarks of the core; the doors register theirs as entry points ``craqen.benches``.
-_OWN = {"kv": "..bench.kv", "chunk": "..bench.chunk", "rpc": "..bench.rpc"}
+_OWN = {
+    "kv": "..bench.kv",
+    "chunk": "..bench.chunk",
+    "rpc": "..bench.rpc",
+    "placement": "..bench.placement",
+}
 
 
 class BenchCommand:

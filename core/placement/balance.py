@@ -46,6 +46,8 @@ class Balance:
     targets_per_disk: tuple[int, int]
     """Least and most."""
     heads_per_disk: tuple[int, int]
+    most_shared: int
+    """Chains that two disks have in common, at most."""
     disk_loss: LossSpread
     """Per surviving disk, when one disk is lost."""
     domain_loss: LossSpread
@@ -86,6 +88,7 @@ def balance(shape: Inventory, chains: Iterable[Sequence[Disk]]) -> Balance:
         len(numbered),
         (min(targets, default=0), max(targets, default=0)),
         (min(heads, default=0), max(heads, default=0)),
+        max((count for meetings in by_disk for count in meetings.values()), default=0),
         _spread(
             by_disk,
             [disks - sizes[domain] for domain in shape.domains],

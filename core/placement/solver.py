@@ -24,6 +24,10 @@ from .spread import DOMAIN_WEIGHT, Spread, fits, improve
 EVALUATIONS = 600_000
 """Enough for an even table of some thousand disks, in a few seconds."""
 
+EVALUATIONS_PER_TARGET = 400
+EVALUATIONS_LEAST = 60_000
+"""A small table is as good as it gets with fewer: not more than these, whichever is larger."""
+
 DESIGN_SHARE = 0.4
 """Of the evaluations, those spent on base blocks."""
 
@@ -63,6 +67,9 @@ def solve(
     Raises ConfigError if the shape has too few failure domains, or a number is out of its range.
     """
     count = chain_count(shape, targets_per_disk, replicas)
+    evaluations = min(
+        evaluations, max(EVALUATIONS_LEAST, EVALUATIONS_PER_TARGET * count * replicas)
+    )
     draws = Draws(seed)
     best: Spread | None = None
     method, used, left = "exchanges", 0, evaluations
@@ -86,9 +93,24 @@ def solve(
             method = "design improved" if best.cost() < before else "design"
             if other.cost() < best.cost():
                 best, method = other, "exchanges"
-    ordered = balanced_order(best.chains, len(shape.disks))
-    chains = tuple(tuple(shape.disks[disk] for disk in chain) for chain in ordered)
+    chains = _ordered(shape, best.chains)
     return Solution(chains, balance(shape, chains), method, used)
+
+
+def unarranged(
+    shape: Inventory, targets_per_disk: int, replicas: int, *, seed: int = 1
+) -> tuple[tuple[Disk, ...], ...]:
+    """Random chains that keep the rules, have equally many targets on every disk, and are otherwise
+    left as drawn: what arranging them is compared with. Raises ConfigError as ``solve`` does."""
+    count = chain_count(shape, targets_per_disk, replicas)
+    draws = Draws(seed)
+    loads = _quotas(shape, count, replicas, draws)
+    return _ordered(shape, _first_chains(shape, loads, count, replicas, draws))
+
+
+def _ordered(shape: Inventory, chains: Sequence[Sequence[int]]) -> tuple[tuple[Disk, ...], ...]:
+    ordered = balanced_order(chains, len(shape.disks))
+    return tuple(tuple(shape.disks[disk] for disk in chain) for chain in ordered)
 
 
 def sensible_targets_per_disk(shape: Inventory, replicas: int, *, about: int = 6) -> int:
