@@ -115,42 +115,41 @@ class ChainCheck:
 
     async def _recheck(self, chain_id: int, chunk_id: ChunkId) -> None:
         """Ask until the replicas agree, or differ without anything moving."""
-        before: list[tuple[int, Facts | None, int]] | None = None
+        before: list[tuple[int, Facts | None]] = []
         still = 0
         for delay in RECHECK_DELAYS_SECONDS:
             await asyncio.sleep(delay)
             replicas = await self._inventories.everywhere(chain_id, chunk_id)
             if len({facts_of(one) for one in replicas.values()}) == 1:
                 return
-            now = [
-                (target_id, facts_of(one), 0 if one is None else one.pending_version)
-                for target_id, one in replicas.items()
-            ]
-            still = still + 1 if now == before else 0
+            now = [(target_id, facts_of(one)) for target_id, one in replicas.items()]
+            under_way = any(one is not None and one.pending_version for one in replicas.values())
+            if under_way:
+                still = 0
+            else:
+                still = still + 1 if now == before else 1
             before = now
-            pending = any(version for _, _, version in now)
-            if still + 1 >= STILL_ROUNDS and not pending:
+            if still == STILL_ROUNDS:
                 break
         else:
-            if still + 1 < STILL_ROUNDS:
-                self._check.findings.note_unsettled(
-                    f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}: is "
-                    f"being written all the time; its replicas could not be compared"
-                )
-                return
+            self._check.findings.note_unsettled(
+                f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}: a write is "
+                f"under way all the time; its replicas could not be compared"
+            )
+            return
         self.damage.add(chunk_id, self._check.findings.add(_difference(chain_id, chunk_id, now)))
 
 
 def _difference(
-    chain_id: int, chunk_id: ChunkId, now: Sequence[tuple[int, Facts | None, int]]
+    chain_id: int, chunk_id: ChunkId, now: Sequence[tuple[int, Facts | None]]
 ) -> Finding:
     parts = []
-    for target_id, facts, pending in now:
+    for target_id, facts in now:
         if facts is None:
             told = "does not have it"
         else:
             told = f"has version {facts[0]}, {facts[2]} bytes, checksum {facts[1]:08x}"
-        parts.append(f"target {target_id} {told}" + (f", {pending} pending" if pending else ""))
+        parts.append(f"target {target_id} {told}")
     return Finding(
         "replicas-differ",
         f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}",
