@@ -97,3 +97,6 @@ class RoutingTable(Record, frozen=True):
     targets: tuple[TargetRecord, ...] = ()
     chains: tuple[ChainRecord, ...] = ()
     tables: tuple[ChainTable, ...] = ()
+    last_target_id: int = 0
+    """The highest target id that was ever given, if that target may be gone: no id is given twice.
+    Only managers need it: deltas do not carry it."""

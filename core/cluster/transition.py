@@ -49,7 +49,7 @@ def next_chain(chain: ChainRecord, local: Mapping[int, LocalState]) -> ChainReco
     reported under this very version of the chain: it makes the target serve.
     """
     states = _next_states(chain, local)
-    targets = _ordered(chain.targets, states)
+    targets = ordered(chain.targets, states)
     if targets == chain.targets:
         return chain
     return ChainRecord(chain.chain_id, chain.version + 1, targets, chain.preferred)
@@ -73,6 +73,26 @@ def settled_chain(chain: ChainRecord, local: Mapping[int, LocalState]) -> ChainR
 def has_server(chain: ChainRecord) -> bool:
     """Whether any target of the chain serves."""
     return any(target.state is _SERVING for target in chain.targets)
+
+
+def ordered(
+    targets: tuple[ChainTarget, ...], states: Mapping[int, PublicState]
+) -> tuple[ChainTarget, ...]:
+    """*targets* in their next *states*, in the order of rule 5."""
+    moved = [
+        target
+        if target.state is states[target.target_id]
+        else ChainTarget(target.target_id, states[target.target_id])
+        for target in targets
+    ]
+    was_offline = {target.target_id for target in targets if target.state is _OFFLINE}
+    moved.sort(
+        key=lambda target: (
+            _RANK[target.state],
+            target.state is _OFFLINE and target.target_id not in was_offline,
+        )
+    )
+    return tuple(moved)
 
 
 def _next_states(chain: ChainRecord, local: Mapping[int, LocalState]) -> dict[int, PublicState]:
@@ -115,23 +135,3 @@ def _serves(state: PublicState, reported: LocalState | None) -> bool:
     if state is _SYNCING:
         return reported is LocalState.UP_TO_DATE
     return state in (_SERVING, _LAST_SERVER)
-
-
-def _ordered(
-    targets: tuple[ChainTarget, ...], states: Mapping[int, PublicState]
-) -> tuple[ChainTarget, ...]:
-    """*targets* in their next states, in the order of rule 5."""
-    moved = [
-        target
-        if target.state is states[target.target_id]
-        else ChainTarget(target.target_id, states[target.target_id])
-        for target in targets
-    ]
-    was_offline = {target.target_id for target in targets if target.state is _OFFLINE}
-    moved.sort(
-        key=lambda target: (
-            _RANK[target.state],
-            target.state is _OFFLINE and target.target_id not in was_offline,
-        )
-    )
-    return tuple(moved)
