@@ -17,7 +17,11 @@ from .scan import Check
 
 PIECE_BYTES = 4 * MIB
 READS_AT_ONCE = 4  # 16 MiB of buffers
-ATTEMPTS_MAX = 4  # a chunk that is written meanwhile is read again
+RETRY_DELAYS_SECONDS = (0.0, 0.05, 0.2, 0.5)  # a chunk that is written meanwhile is read again
+
+
+class _ChangedError(Exception):
+    """The chunk was written while it was read."""
 
 
 class DataVerifier:
@@ -46,22 +50,29 @@ class DataVerifier:
     async def _verify_one(
         self, chain_id: int, target_id: int, chunk: ChunkSummary, damage: Damage
     ) -> None:
-        summary: ChunkSummary | None = chunk
+        summary = chunk
         chunk_id = id_of(chunk)
         async with self._slots:
-            for _ in range(ATTEMPTS_MAX):
-                assert summary is not None
-                problem = await self._read(chain_id, target_id, summary)
-                if not problem:
+            for delay in RETRY_DELAYS_SECONDS:
+                await asyncio.sleep(delay)
+                try:
+                    problem = await self._read(chain_id, target_id, summary)
+                except _ChangedError:
+                    problem = None
+                if problem == "":
                     return
                 now = await self._inventories.one(target_id, chain_id, chunk_id)
                 if now is None or not now.committed_version:
                     return  # removed meanwhile
-                if now.committed_version == summary.committed_version:
+                if problem and now.committed_version == summary.committed_version:
                     break
                 summary = now
             else:
-                return  # each version that was written meanwhile was verified as it was stored
+                self._check.findings.note_unsettled(
+                    f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on target {target_id}: is "
+                    f"being written all the time; its bytes could not be verified"
+                )
+                return
         finding = Finding(
             "chunk-damaged",
             f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on target {target_id}",
@@ -72,7 +83,8 @@ class DataVerifier:
         damage.add(chunk_id, self._check.findings.add(finding))
 
     async def _read(self, chain_id: int, target_id: int, chunk: ChunkSummary) -> str:
-        """Read a version; return what is wrong with it, empty if nothing is."""
+        """Read a version; return what is wrong with it, empty if nothing is. Raises _ChangedError if
+        another version is read: also one that was told of before it was durable."""
         connection = await self._inventories.connection(target_id)
         chain = self._inventories.chain(chain_id)
         buffer = memoryview(bytearray(min(PIECE_BYTES, chunk.length_bytes)))
@@ -99,7 +111,7 @@ class DataVerifier:
             if error is not None:
                 raise error
             if result.version != chunk.committed_version:
-                return f"version {result.version} is read where {chunk.committed_version} was told"
+                raise _ChangedError
             if result.length_bytes != len(piece):
                 return f"it ends at byte {position + result.length_bytes}"
             if crc32c(piece) != result.crc32c:
