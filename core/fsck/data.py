@@ -83,8 +83,11 @@ class DataVerifier:
         damage.add(chunk_id, self._check.findings.add(finding))
 
     async def _read(self, chain_id: int, target_id: int, chunk: ChunkSummary) -> str:
-        """Read a version; return what is wrong with it, empty if nothing is. Raises _ChangedError if
-        another version is read: also one that was told of before it was durable."""
+        """Read a version; return what is wrong with it, empty if nothing is.
+
+        Raises _ChangedError if another version is read: inventories tell of one a moment before
+        it is durable and can be read.
+        """
         connection = await self._inventories.connection(target_id)
         chain = self._inventories.chain(chain_id)
         buffer = memoryview(bytearray(min(PIECE_BYTES, chunk.length_bytes)))
