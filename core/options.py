@@ -65,6 +65,18 @@ class StorageOptions:
         "",
         "tcp://host:port for clients on other hosts. Empty: this host only, by unix sockets.",
     )
+    resync_mebibytes_per_second: float = option(
+        0.0,
+        "How much a storage process sends to replicas that come back, at most. 0: no limit.",
+        minimum=0.0,
+        maximum=1_000_000.0,
+    )
+    scrub_mebibytes_per_second: float = option(
+        20.0,
+        "How much a storage process reads in the background to find damage. 0: nothing.",
+        minimum=0.0,
+        maximum=1_000_000.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,8 @@ class SyncChunk:
 @dataclass(frozen=True, slots=True)
 class RepairChunk:
     """A version's bytes were found damaged here, or (``version`` 0) the chunk's index record: fetch
-    it from another replica, in the chunk's turn. Then ``Reply``."""
+    it from another replica, in the chunk's turn. Then ``Reply``, with ``sent`` unless something
+    else had taken its place by then."""
 
     request_id: int
     chunk_id: ChunkId
@@ -297,8 +298,8 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a request: an error, or the outcome. ``sent``: whether ``SyncChunk`` sent anything;
-    ``length_bytes`` is then what it sent."""
+    """Answer a request: an error, or the outcome. ``sent``: whether ``SyncChunk`` sent anything
+    (``length_bytes`` is then what), or ``RepairChunk`` fetched anything."""
 
     request_id: int
     error: CraqenError | None = None

@@ -284,7 +284,7 @@ class Replica(Repairs):
             return self._abandoned(operation)
         if operation.purpose is Purpose.COPIED:
             return self._copy_installed(operation)
-        return self._end(operation)
+        return self._end(operation, sent=operation.purpose is Purpose.REPAIR)
 
     def _pending_found(self, event: PendingFound) -> list[Effect]:
         record = self._lookup(event.chunk_id)

@@ -174,8 +174,8 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class CopyFailed:
-    """``SyncChunk`` failed. DataLossError: the chunk is damaged here; anything else ends the
-    resync."""
+    """``SyncChunk`` failed. DataLossError: the chunk is damaged here, and is put off; anything else
+    ends the resync."""
 
     slot: int
     error: CraqenError
@@ -281,10 +281,9 @@ class Resync:
         elif isinstance(event, Copied):
             self._copied(event)
         elif isinstance(event, CopyFailed):
-            if not isinstance(event.error, DataLossError):
+            if not self._is_put_off(event):
                 self._ended = True
                 return [Ended(event.error)]
-            self._copy_failed(event)
         elif isinstance(event, Resumed):
             self._waiting.extend(self._damaged)
             self._damaged.clear()
@@ -322,13 +321,17 @@ class Resync:
             self.progress.sent += 1
             self.progress.bytes_sent += event.length_bytes
 
-    def _copy_failed(self, event: CopyFailed) -> None:
-        """Damaged here: tried again when all others are done, perhaps repaired by then; in the end
-        it is copied as it is, so that it is known to be damaged there as well."""
+    def _is_put_off(self, event: CopyFailed) -> bool:
+        """A chunk that is damaged here is tried again when all others are done, perhaps repaired
+        by then; in the end it is copied as it is, so that it is known to be damaged there as well.
+        If not even that can be done (its index record is lost), the resync cannot succeed."""
         difference = self._leave(event.slot)
+        if difference.as_it_is or not isinstance(event.error, DataLossError):
+            return False
         if not self._pauses:
             self.progress.damaged += 1
         self._damaged.append(difference._replace(as_it_is=self._pauses >= PAUSES_MAX))
+        return True
 
     def _go_on(self) -> list[ResyncEffect]:
         effects: list[ResyncEffect] = []

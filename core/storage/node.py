@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..checksum import crc32c
-from ..chunks.store import ChunkVersion
+from ..chunks.store import ChunkRecord, ChunkVersion
 from ..craq.events import Reply
 from ..errors import (
     CraqenError,
@@ -48,6 +48,7 @@ from ..wire.messages import (
     UpdateResult,
     encode,
 )
+from . import recovery
 from .passed_files import PassedFiles
 from .reservations import Reservations
 from .rooms import Rooms
@@ -87,6 +88,7 @@ class StorageNode:
             Method.LIST_CHUNKS: self._list_chunks,
             Method.COMMITTED_VERSION: self._committed_version,
             Method.TARGET_STATUS: self._target_status,
+            **recovery.methods(self._target, self.rooms),
         }
 
     async def handle(self, request: IncomingRequest) -> Answer:
@@ -295,18 +297,14 @@ class StorageNode:
         limit = max(1, min(message.limit, BATCH_ITEMS_MAX))
         begin = ChunkId(message.segment_id, message.chunk_index)
         records = target.store.scan(begin, limit + 1)
-        chunks = tuple(
-            ChunkSummary(
-                *record.chunk_id,
-                0 if record.committed is None else record.committed.chain_version,
-                0 if record.committed is None else record.committed.version,
-                0 if record.pending is None else record.pending.version,
-                0 if record.committed is None else record.committed.length_bytes,
-                0 if record.committed is None else record.committed.crc32c,
-            )
-            for record in records[:limit]
+        more = len(records) > limit
+        damaged = sorted(
+            chunk_id
+            for chunk_id in target.store.damaged()
+            if chunk_id >= begin and not (more and chunk_id >= records[limit].chunk_id)
         )
-        return _answer(ListChunksReply(chunks, len(records) > limit))
+        chunks = tuple([_summary(record) for record in records[:limit]])
+        return _answer(ListChunksReply(chunks, more, tuple(damaged[:BATCH_ITEMS_MAX])))
 
     async def _committed_version(self, request: IncomingRequest) -> Answer:
         message = decode(CommittedVersionRequest, request.header)
@@ -341,6 +339,23 @@ class StorageNode:
 
 def _answer(message: Message) -> Answer:
     return Answer(encode(message))
+
+
+def _summary(record: ChunkRecord) -> ChunkSummary:
+    committed = record.committed
+    pending = 0 if record.pending is None else record.pending.version
+    if committed is None:
+        return ChunkSummary(*record.chunk_id, 0, 0, pending or 1, 0, 0)
+    if record.pending_remove is not None:
+        pending = committed.version + 1
+    return ChunkSummary(
+        *record.chunk_id,
+        committed.chain_version,
+        committed.version,
+        pending,
+        committed.length_bytes,
+        committed.crc32c,
+    )
 
 
 def _located(one: tuple[Target, ChunkVersion | None] | CraqenError, files: PassedFiles) -> Located:

@@ -6,13 +6,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 from ..chunks.content import Draft, NewContent, content_of, plan_replace
 from ..chunks.integrity import BlockContent
-from ..chunks.store import Block, ChunkRecord, ChunkStore, ChunkVersion, Install, Stage
+from ..chunks.store import (
+    Block,
+    ChunkRecord,
+    ChunkStore,
+    ChunkVersion,
+    Install,
+    Stage,
+    TokenOutcome,
+)
 from ..cluster.records import ChainRecord
 from ..craq.events import (
     Acknowledged,
@@ -47,6 +55,7 @@ from ..errors import (
     CraqenError,
     DataLossError,
     DiskError,
+    NoSpaceError,
     UnavailableError,
 )
 from ..ids import ChunkId, UpdateToken
@@ -202,6 +211,15 @@ class Target:
             )
         )
 
+    async def put_outcomes(self, outcomes: Sequence[TokenOutcome]) -> None:
+        """Remember what the predecessor does of clients' updates. Raises UnavailableError if the
+        disk fails."""
+        self._check_open()
+        try:
+            await self.store.put_outcomes(outcomes)
+        except (DiskError, NoSpaceError) as error:
+            raise self._unavailable(self._as_craqen(error)) from error
+
     async def repair(self, chunk_id: ChunkId, version: int) -> Reply:
         """Fetch a chunk from another replica if *version* of it is still what is here (0: if its
         index record is damaged). Raises CraqenError."""
@@ -242,7 +260,7 @@ class Target:
             else:
                 await self._in_thread(lambda: source.read_into(offset, into))
         except DataLossError:
-            self._note_damage(chunk_id, content.version)
+            self.found_damaged(chunk_id, content.version)
             raise
         except DiskError as error:
             raise self._unavailable(self._as_craqen(error)) from error
@@ -260,29 +278,27 @@ class Target:
         except DiskError as error:
             raise self._unavailable(self._as_craqen(error)) from error
 
-    async def verify(self, content: ChunkVersion, chunk_id: ChunkId) -> None:
-        """Check all bytes of a version against its checksum, in a worker thread. Raises
-        DataLossError; UnavailableError if the disk fails."""
-        try:
-            source = content_of(self.store, chunk_id, content)
-            await self._in_thread(lambda: source.verify(0, content.length_bytes))
-        except DataLossError:
-            self._note_damage(chunk_id, content.version)
-            raise
-        except DiskError as error:
-            raise self._unavailable(self._as_craqen(error)) from error
+    @property
+    def is_busy(self) -> bool:
+        """Whether clients or other targets wait for something here."""
+        return bool(self._work) or bool(self._jobs)
+
+    def disk_failed(self, error: DiskError) -> None:
+        """A disk operation failed: take no more updates."""
+        self._as_craqen(error)
+
+    def found_damaged(self, chunk_id: ChunkId, version: int) -> None:
+        """The bytes of a version are damaged, or (0) the chunk's index record."""
+        if self.damage is not None:
+            self.damage.noted(self, chunk_id, version)
 
     def _lookup(self, chunk_id: ChunkId) -> ChunkRecord | None:
         """For the machine: the chunk's record. Raises DataLossError."""
         try:
             return self.store.get(chunk_id)
         except DataLossError:
-            self._note_damage(chunk_id, 0)
+            self.found_damaged(chunk_id, 0)
             raise
-
-    def _note_damage(self, chunk_id: ChunkId, version: int) -> None:
-        if self.damage is not None:
-            self.damage.noted(self, chunk_id, version)
 
     def stop(self) -> None:
         """Take nothing more; who waits is told so."""
@@ -385,7 +401,7 @@ class Target:
     def _prepare_failed(self, work: Work, effect: Prepare, error: Exception) -> None:
         if isinstance(error, DataLossError) and effect.base is not None:
             chunk_id = ChunkId(work.update.segment_id, work.update.chunk_index)
-            self._note_damage(chunk_id, effect.base.version)
+            self.found_damaged(chunk_id, effect.base.version)
         self._step(PrepareFailed(effect.request_id, self._as_craqen(error)))
 
     async def _write_draft(self, work: Work, effect: Prepare, draft: Draft) -> None:
