@@ -18,6 +18,7 @@ _OWN = {
     "chunk": "..bench.chunk",
     "rpc": "..bench.rpc",
     "placement": "..bench.placement",
+    "manager": "..bench.manager",
 }
 
 
