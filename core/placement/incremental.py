@@ -13,7 +13,7 @@ given by ``copies``.
 First every chain gives up what the rules and quotas make it give up; then the free places get
 disks with room, displacing others only where a chain fits nowhere else; at last the moved targets
 are exchanged, among each other and with what else the same disks could have given up, for an even
-spread. No exchange makes another copy.
+spread. No exchange makes another copy, and some spare one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from .spread import Spread
 
 EVALUATIONS = 200_000
 """Exchanges tried among the moved targets; some seconds."""
+
+EVALUATIONS_PER_COPY = 500
+EVALUATIONS_LEAST = 5_000
+"""Few moved targets are even with fewer: not more than these, whichever is larger."""
 
 CANDIDATES_MAX = 64
 """Disks with room that are compared for a free place."""
@@ -264,30 +268,30 @@ class _Work:
         for number, chain in enumerate(chains):
             for place, disk in enumerate(chain):
                 at_disk[disk].append((number, place))
-        for _ in range(evaluations if moved else 0):
+        enough = max(EVALUATIONS_LEAST, EVALUATIONS_PER_COPY * len(moved)) if moved else 0
+        for _ in range(min(evaluations, enough)):
             turn = draws.below(len(moved))
             number, place = moved[turn]
-            other_turn = draws.below(len(moved))
-            other, other_place = moved[other_turn]
+            other, other_place = moved[draws.below(len(moved))]
             given_up = self._given_up(number)
-            back = bool(given_up) and draws.below(2) == 1
-            if back:  # it may stay after all, if another target leaves that disk instead
+            if given_up and draws.below(2):
+                # It may stay after all, if another target leaves that disk instead.
                 spots = at_disk[given_up[draws.below(len(given_up))]]
                 if not spots:
                     continue
                 other, other_place = spots[draws.below(len(spots))]
             one, two = chains[number][place], chains[other][other_place]
+            mine, yours = self.held[number], self.held[other]
+            spared = (two in mine) + (one in yours) - (one in mine) - (two in yours)
             change = spread.gain(number, place, other, other_place)
-            if change is None or change > 0:
+            if change is None or spared < 0 or (change > 0 and not spared):
                 continue
-            if back and two not in self.held[other]:
-                continue  # both are moved: the other kind of exchange
             spread.exchange(number, place, other, other_place)
             at_disk[one].remove((number, place))
             at_disk[two].remove((other, other_place))
             at_disk[one].append((other, other_place))
             at_disk[two].append((number, place))
-            if back:
+            if two in mine:  # and what leaves that disk instead may be exchanged further
                 moved[turn] = (other, other_place)
 
     def _given_up(self, number: int) -> list[int]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from .balance import Balance, balance
 from .designs import even_squares, find_design
 from .draws import Draws
-from .inventory import Disk, Inventory, chain_count, quotas
+from .inventory import Disk, Inventory, chain_count, check_replicas, quotas
 from .order import balanced_order
 from .spread import DOMAIN_WEIGHT, Spread, fits, improve
 
@@ -116,24 +116,24 @@ def _ordered(shape: Inventory, chains: Sequence[Sequence[int]]) -> tuple[tuple[D
 def sensible_targets_per_disk(shape: Inventory, replicas: int, *, about: int = 6) -> int:
     """The number of targets near *about* (two thirds to twice as many) that spreads best.
 
-    First come numbers whose parts of a lost disk's load divide evenly over the eligible disks,
-    then those that fill whole chains with equally many heads on every disk, then the nearest one.
-    Raises ConfigError for a shape that holds no chain.
+    First come numbers with which a lost disk's load reaches all eligible disks, if there are any;
+    then those whose parts divide evenly over them, then those that fill whole chains with equally
+    many heads on every disk, then the nearest one. Raises ConfigError for a shape that holds no
+    chain.
     """
-    sizes = shape.sizes()
-    eligible = len(shape.disks) - max(sizes)
+    check_replicas(shape, replicas)
+    eligible = len(shape.disks) - max(shape.sizes())
 
-    def rank(targets: int) -> tuple[float, bool, bool, int]:
+    def rank(targets: int) -> tuple[bool, float, bool, bool, int]:
         parts = targets * (replicas - 1)
         uneven = -(-parts // eligible) * eligible / parts if parts > eligible else 1.0
         whole = chain_count(shape, targets, replicas) * replicas == targets * len(shape.disks)
-        return (uneven, not whole, targets % replicas > 0, abs(targets - about))
+        apart = abs(targets - about)
+        return (parts < eligible, uneven, not whole, targets % replicas > 0, apart)
 
-    choices = range(max(1, about * 2 // 3), 2 * about + 1)
     if replicas == 1:
-        chain_count(shape, about, replicas)
         return about
-    return min(choices, key=rank)
+    return min(range(max(1, about * 2 // 3), 2 * about + 1), key=rank)
 
 
 def _designed(
