@@ -172,6 +172,7 @@ def test_order_is_restored_step_by_step_without_giving_up_a_copy() -> None:
     assert moved == [2, 3]
 
 
+@settings(deadline=None)
 @given(st.permutations([1, 2, 3, 4, 5]), st.permutations([1, 2, 3, 4, 5]))
 def test_order_is_restored_from_any(present: list[int], preferred: list[int]) -> None:
     table = moves.prefer_order(

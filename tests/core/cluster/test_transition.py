@@ -157,6 +157,7 @@ def any_chain(draw: st.DrawFn) -> ChainRecord:
     return chain(*enumerate(states, start=1))
 
 
+@settings(deadline=None)
 @given(any_chain(), st.lists(local_states, min_size=6, max_size=6))
 def test_any_chain_gets_into_shape(record: ChainRecord, reported: list[LocalState]) -> None:
     local = dict(enumerate(reported, start=1))
