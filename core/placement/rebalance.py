@@ -18,7 +18,7 @@ that is not wanted for it.
 
 1. A surplus target goes only when as many others *serve* as replicas are wanted; so the number of
    serving targets is never lowered below what is wanted, and if it is below that, never at all.
-   A last server is never removed: it alone has the chain's data.
+   Last servers are safe by this: they are such only while none serves.
 2. A chain is at most one target longer than wanted, offline surplus targets aside: they wait for
    their removal, and must not keep their replacement out.
 3. No target is added while ``chains_at_once`` chains have one on its way, nor to a disk that
@@ -269,7 +269,7 @@ def _removal(chain: _Chain) -> int | None:
         if state is PublicState.OFFLINE and target_id in chain.new:
             return target_id
         others = chain.serving - (state is PublicState.SERVING)
-        if state is not PublicState.LAST_SERVER and others >= len(chain.wanted):
+        if others >= len(chain.wanted):
             return target_id
     return None
 

@@ -230,6 +230,7 @@ def test_one_move_step_by_step() -> None:
         plan = next_steps(world.table, wanted)
         assert (plan.outcome, plan.steps) == (Outcome.WAIT, ())
         assert plan.on_their_way == 1
+        assert plan.stuck == ()
         world.tick()
     world.end_resyncs()
     plan = next_steps(world.table, wanted)
@@ -280,6 +281,58 @@ def test_nothing_is_removed_while_another_target_is_down() -> None:
     world.tick()
     world.end_resyncs()
     assert isinstance(next_steps(world.table, wanted).steps[0], RemoveTarget)
+
+
+def test_two_dead_targets_are_replaced_one_after_the_other() -> None:
+    """They do not count for the chain's length, and their replacements do not sync together."""
+    nodes = nodes_of([1, 1, 1, 1, 1])
+    world = World(nodes[:3], 1, 3)
+    world.table = msgspec.structs.replace(world.table, nodes=tuple(nodes))
+    first, second, third = present_assignment(world.table)[1]
+    world.down.update((first.node_id, second.node_id))
+    world.tick()
+    wanted = {1: (third, Disk(4, "/disks/0"), Disk(5, "/disks/0"))}
+    for node_id in (4, 5):
+        [step] = next_steps(world.table, wanted).steps
+        assert step == AddTarget(1, node_id, "/disks/0")
+        world.apply(step)
+        for _ in range(2):
+            assert not next_steps(world.table, wanted).steps
+            world.tick()
+        world.end_resyncs()
+    for _ in range(2):
+        [step] = next_steps(world.table, wanted).steps
+        assert isinstance(step, RemoveTarget)
+        world.apply(step)
+    _finish(world, wanted, 1)
+
+
+def test_a_chain_that_cannot_shrink_does_not_grow_on() -> None:
+    nodes = nodes_of([1, 1, 1, 1, 1])
+    world = World(nodes[:3], 1, 3)
+    world.table = msgspec.structs.replace(world.table, nodes=tuple(nodes))
+    _, _, third = present_assignment(world.table)[1]
+    wanted = {1: (third, Disk(4, "/disks/0"), Disk(5, "/disks/0"))}
+    world.down.add(third.node_id)
+    world.tick()
+    world.apply(next_steps(world.table, wanted).steps[0])
+    for _ in range(2):
+        world.tick()
+    world.end_resyncs()
+    plan = next_steps(world.table, wanted)
+    assert plan.steps == ()
+    assert plan.stuck == ("chain 1 waits for a target of it that is down",)
+    _finish(world, wanted, 1)
+
+
+def test_the_order_is_left_while_a_target_is_down() -> None:
+    world, _ = _three()
+    first, second, third = present_assignment(world.table)[1]
+    world.down.add(first.node_id)
+    world.tick()
+    plan = next_steps(world.table, {1: (third, second, first)})
+    assert (plan.outcome, plan.steps) == (Outcome.WAIT, ())
+    _finish(world, {1: (third, second, first)}, 1)
 
 
 def test_a_chain_without_a_serving_target_is_left_alone() -> None:
