@@ -21,7 +21,7 @@ def visible(
 ) -> tuple[ChunkVersion | None, bool]:
     """The version that readers see (None: absent), and whether that is certain.
 
-    Raises DataLossError if the chunk's record is damaged.
+    Raises DataLossError if the chunk's record is damaged, UnavailableError if nobody can tell now.
     """
     running = operations.first(chunk_id)
     if running is not None and running.hidden:
@@ -31,9 +31,14 @@ def visible(
         return None, True
     if record.pending is None and record.pending_remove is None:
         return record.committed, True
-    if view.is_serving_tail:
-        return record.pending, True
-    return record.committed, False
+    if not view.is_serving_tail:
+        return record.committed, False
+    if view.successor is not None:
+        raise UnavailableError(
+            f"chunk {chunk_name(chunk_id)}: is on its way to target {view.successor[0]}, which "
+            f"may serve any moment: ask again"
+        )
+    return record.pending, True
 
 
 def told(

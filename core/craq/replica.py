@@ -24,7 +24,9 @@ RULES
 6. A read is answered from the committed version if nothing is pending. Else the last serving target
    is asked which version counts: that one is answered, and both are at hand. At that target itself
    a version counts once it is durable there, staged or installed: every serving replica has it
-   then, so no loss undoes it; before that, readers see the version that it replaces.
+   then, so no loss undoes it; before that, readers see the version that it replaces. While a
+   successor is being filled nobody can tell: it may serve already, by a newer table, with the
+   version or without it. Then readers ask again.
 7. A syncing replica takes whole contents, whatever version it holds, and settles nothing itself.
 8. Its predecessor fills it, in a resync session: what differs is copied, or removed, each chunk in
    its turn at the predecessor, so that updates and copies of a chunk arrive in order. Copies are
@@ -118,7 +120,8 @@ class Replica(Repairs):
     def committed(self, chunk_id: ChunkId) -> tuple[ChunkVersion | None, bool]:
         """The version that readers see (None: absent), and whether that is certain (rule 6).
 
-        Raises DataLossError if the chunk's record is damaged.
+        Raises DataLossError if the chunk's record is damaged, UnavailableError if nobody can tell
+        now.
         """
         return visible(self.view, self._operations, self._lookup, chunk_id)
 
@@ -247,7 +250,9 @@ class Replica(Repairs):
         remembered = self._outcome(token.client_id, token.channel)
         if remembered is not None and remembered.token.sequence >= token.sequence:
             if remembered.token != token or remembered.chunk_id != event.chunk_id:
-                raise InvalidArgumentError(f"update {token}: a later one of its channel is known")
+                if event.version == 0:
+                    raise _outdated(event)
+                return self._settled_here(event)
             if not self._restated(event, remembered):
                 return [_remembered(event.request_id, remembered)]
         last = self._operations.of_channel(token)
@@ -258,6 +263,19 @@ class Replica(Repairs):
                 f"chunk {chunk_name(last.chunk_id)}"
             )
         return None
+
+    def _settled_here(self, event: UpdateAsked) -> list[Effect]:
+        """The predecessor forwards an update that was settled before a later one of its channel: it
+        lost the unflushed commit in a crash, and nothing else of the chunk passed it since. So it
+        is what is committed here, or a late copy. Raises InvalidArgumentError for that."""
+        record = self._lookup(event.chunk_id)
+        committed = None if record is None else record.committed
+        if event.kind == UpdateKind.REMOVE and record is None:
+            return [Reply(event.request_id, None, event.version)]
+        if committed is None or committed.token != event.token:
+            raise _outdated(event)
+        version, length, crc = committed.version, committed.length_bytes, committed.crc32c
+        return [Reply(event.request_id, None, version, length, crc)]
 
     def _restated(self, event: UpdateAsked, remembered: TokenOutcome) -> bool:
         """Whether the predecessor sends the whole of it with another content than is remembered."""
@@ -319,6 +337,10 @@ class Replica(Repairs):
             else:
                 effects += self._carry_on(operation)
         return effects
+
+
+def _outdated(event: UpdateAsked) -> InvalidArgumentError:
+    return InvalidArgumentError(f"update {event.token}: a later one of its channel is known")
 
 
 def _remembered(request_id: int, outcome: TokenOutcome) -> Reply:
