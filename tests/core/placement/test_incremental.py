@@ -13,9 +13,13 @@ from craqen.core.errors import ConfigError, InvalidArgumentError
 from craqen.core.placement.incremental import Reassignment, reassign
 from craqen.core.placement.inventory import Disk, Inventory, inventory
 from craqen.core.placement.solver import solve
+from craqen.tests.core.placement.least_copies import least_copies
 from craqen.tests.core.placement.shapes import assert_rules, node_lists, nodes_of, uniform
 
 FEW = 1000
+
+COPIES_OVER_MINIMUM = 3
+"""Of some thousand random pairs of shapes, one needed two more, and fifteen one more."""
 
 
 def _solved(shape: Inventory, targets: int, replicas: int) -> dict[int, tuple[Disk, ...]]:
@@ -62,8 +66,8 @@ def test_from_any_shape_to_any_other(
         return
     moved = reassign(new, present, replicas, seed=seed, evaluations=FEW)
     _assert_sound(new, present, replicas, moved)
-    # The bound is of disks and of chains by themselves; both together may force a few more.
-    assert moved.copies <= moved.least_copies * 1.34 + 3
+    true_least = least_copies(new, present, moved.chains)
+    assert moved.least_copies <= true_least <= moved.copies <= true_least + COPIES_OVER_MINIMUM
     again = reassign(new, moved.chains, replicas, seed=seed + 1, evaluations=FEW)
     assert again.copies == 0
 
