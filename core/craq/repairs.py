@@ -62,8 +62,7 @@ class Repairs(Copies):
             return self._operations.leave(operation)  # it was replaced meanwhile
         operation.content = operation.base = committed
         operation.version = committed.version
-        before, after = self._serving_others()
-        return self._fetch(operation, (*after, *reversed(before)), Source.VERSION)
+        return self._fetch(operation, self._others(), Source.VERSION)
 
     def _fetch_record(self, operation: Operation) -> list[Effect]:
         """The index record is lost, and with it what this replica had staged or committed.
@@ -78,6 +77,14 @@ class Repairs(Copies):
             return self._fetch(operation, after[:1], Source.SETTLED)
         return self._fetch(operation, before[-1:], Source.NEWEST)
 
+    def _others(self) -> tuple[int, ...]:
+        """Who may have the very version: its checksum says whether it is that, so one that is
+        being filled will do."""
+        before, after = self._serving_others()
+        successor = self.view.successor
+        filled = () if successor is None or not successor[1] else successor[:1]
+        return (*after, *reversed(before), *filled)
+
     def _serving_others(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         serving = self.view.serving
         place = serving.index(self.target_id)
@@ -89,7 +96,7 @@ class Repairs(Copies):
         if not targets:
             raise DataLossError(
                 f"chunk {chunk_name(operation.chunk_id)}: damaged at target {self.target_id}, "
-                f"and chain {self.chain.chain_id} has no other serving replica"
+                f"and chain {self.chain.chain_id} has no other replica to take it from"
             )
         operation.standing = Standing.FETCHING
         return [
@@ -136,11 +143,11 @@ class Repairs(Copies):
 
     def _fetch_pending(self, operation: Operation) -> list[Effect]:
         """What is staged here cannot be read to be forwarded: another replica may have it."""
-        before, after = self._serving_others()
-        if not (before or after):
+        others = self._others()
+        if not others:
             operation.standing = Standing.HELD
             return [RetryLater(operation.request_id, operation.attempt)]
-        return self._fetch(operation, (*after, *reversed(before)), Source.VERSION)
+        return self._fetch(operation, others, Source.VERSION)
 
     def _pending_fetched(self, operation: Operation, event: Fetched) -> list[Effect]:
         lost, content = operation.content, event.content
@@ -149,8 +156,9 @@ class Repairs(Copies):
             return [RetryLater(operation.request_id, operation.attempt)]
         content = replace(content, chain_version=lost.chain_version, token=lost.token)
         operation.content = content
-        change = Stage(operation.chunk_id, content)
-        return self._persist(operation, Standing.STAGING, change)
+        effects = self._persist(operation, Standing.STAGING, Stage(operation.chunk_id, content))
+        operation.hidden = False  # it was durable before, and others may have committed it
+        return effects
 
     def _abandoned(self, operation: Operation) -> list[Effect]:
         error = ConflictError(

@@ -31,8 +31,8 @@ RULES
 8. Its predecessor fills it, in a resync session: what differs is copied, or removed, each chunk in
    its turn at the predecessor, so that updates and copies of a chunk arrive in order. Copies are
    marked; a late one is refused by its mark, and a session by the next one.
-9. A damaged chunk is repaired in its turn, by what another serving replica has of the same version.
-   When the index record is lost, what the next replica has settled counts, or at the tail what the
+9. A damaged chunk is repaired in its turn, by what another replica has of the same version. When
+   the index record is lost, what the next replica has settled counts, or at the tail what the
    replica before it has staged or committed.
 
 | stage     | what has come            | what is done                            | next       |
@@ -139,7 +139,7 @@ class Replica(Repairs):
         Raises ConflictError if the version asked for is not here, UnavailableError if this replica
         does not serve or cannot tell now, DataLossError if its own record is damaged.
         """
-        if not self.view.is_serving:
+        if not (self.view.takes_part if source is Source.VERSION else self.view.is_serving):
             raise UnavailableError(f"target {self.target_id} does not serve")
         return copy_for(self._operations, self._lookup, chunk_id, source, version)
 

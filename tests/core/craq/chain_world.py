@@ -263,6 +263,9 @@ class ChainWorld:
 
     def manage(self) -> None:
         """The manager looks at everybody, and writes the next table if it differs."""
+        for member in self.members.values():
+            if member.filling is not None and member.filling.over:
+                self._watch(member, member.filling)
         local = {}
         for number, member in self.members.items():
             state = LocalState.OFFLINE
@@ -501,7 +504,7 @@ class ChainWorld:
             elif self.members[successor].replica.synced_chain_version != version:
                 self._resync(member, filling, filling.machine.start())
             else:
-                self.later(member.number, lambda: self._watch(member, filling))
+                filling.over = True
 
         self.call(member, successor, SyncStarted(0, version, session), answered)
 
@@ -536,7 +539,7 @@ class ChainWorld:
                 self._finish(member, filling, tell)
             elif isinstance(effect, Ended):
                 if effect.error is None:
-                    self.later(number, lambda: self._watch(member, filling))
+                    filling.over = True
                 else:
                     self.later(number, lambda: self._again(member, filling))
             else:

@@ -118,7 +118,8 @@ class Schedule:
             world.manage()
         member = self.random.choice(list(world.members.values()))
         chance = self.random.random()
-        if member.alive and chance < 0.004:
+        lost = any(one.store.lost for one in world.members.values())
+        if member.alive and chance < 0.004 and not lost:
             world.crash(member.number)
             if self.random.random() < 0.3:
                 world.start(member.number)
