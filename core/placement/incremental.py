@@ -7,8 +7,9 @@ as many targets per disk as an even spread gives (quotas).
 
 No assignment with these quotas can do with fewer copies than ``least_copies``: each disk must gain
 what its quota exceeds its present targets by, and each chain what it lacks of its replicas once
-those on gone disks, and all but one in each domain, are left out. How many more were needed is
-given by ``copies``.
+once those on gone disks, and all but one in each domain, are left out. The bound looks at disks and
+at chains each by themselves: where domains are so large or so few that they leave little choice,
+the true minimum is higher. ``copies`` tells what was needed.
 
 First every chain gives up what the rules and quotas make it give up; then the free places get
 disks with room, displacing others only where a chain fits nowhere else; at last the moved targets
