@@ -7,7 +7,7 @@ as many targets per disk as an even spread gives (quotas).
 
 No assignment with these quotas can do with fewer copies than ``least_copies``: each disk must gain
 what its quota exceeds its present targets by, and each chain what it lacks of its replicas once
-once those on gone disks, and all but one in each domain, are left out. The bound looks at disks and
+those on gone disks, and all but one in each domain, are left out. The bound looks at disks and
 at chains each by themselves: where domains are so large or so few that they leave little choice,
 the true minimum is higher. ``copies`` tells what was needed.
 
