@@ -204,6 +204,20 @@ class ChainWorld:
     def later(self, member: int, what: Callable[[], None]) -> None:
         self.pending.append((member, self.members[member].life if member else 0, what))
 
+    def much_later(self, member: int, what: Callable[[], None]) -> None:
+        """After many other things."""
+        hops = self.random.randrange(60)
+
+        def hop() -> None:
+            nonlocal hops
+            hops -= 1
+            if hops > 0 and not self.quiet:
+                self.later(member, hop)
+            else:
+                what()
+
+        self.later(member, hop)
+
     def step(self) -> bool:
         """Let one thing happen; whether there was one."""
         if not self.pending:
@@ -374,8 +388,11 @@ class ChainWorld:
             self.take(member.number, acknowledged)
 
         self.call(member, effect.target_id, event, answered)
-        if self.chance(0.1):
-            self.call(member, effect.target_id, event, lambda reply: None)
+        if self.chance(0.15):
+            target_id = effect.target_id
+            repeated = replace(event, request_id=next(self.numbers))
+            self.updates[target_id, repeated.request_id] = repeated
+            self.much_later(target_id, lambda: self.take(target_id, repeated))
 
     def _forward_failed(self, member: Member, effect: Forward, error: CraqenError) -> None:
         number = member.number
@@ -418,7 +435,10 @@ class ChainWorld:
             reply = Reply(request, UnavailableError("lost"))
         if back.sender and back.life != self.members[back.sender].life:
             return
-        self.later(back.sender, lambda: back.answered(reply))
+        if self.chance(0.05):
+            self.much_later(back.sender, lambda: back.answered(reply))
+        else:
+            self.later(back.sender, lambda: back.answered(reply))
 
     # Fetch and repair
 
