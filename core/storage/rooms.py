@@ -16,6 +16,8 @@ from ..limits import MIB
 
 RECEIVED_BYTES_MAX: Final = 128 * MIB  # of updates under way, per number of targets still to pass
 READ_BACK_BYTES_MAX: Final = 128 * MIB  # contents read from our blocks to be forwarded, the same
+COPIED_BYTES_MAX: Final = 64 * MIB  # whole chunks on their way to replicas that are being filled
+FETCHED_BYTES_MAX: Final = 64 * MIB  # whole chunks fetched for repair
 READ_BYTES_MAX: Final = 128 * MIB  # answers to reads, until the readers have them
 SUCCESSORS_TOLD_APART_MAX: Final = 8  # no chain is longer than nine
 
@@ -85,6 +87,9 @@ class Rooms:
         self._received = [Room(RECEIVED_BYTES_MAX) for _ in kinds]
         self._read_back = [Room(READ_BACK_BYTES_MAX) for _ in kinds]
         self.read = Room(READ_BYTES_MAX)
+        self.copied = Room(COPIED_BYTES_MAX)
+        """A replica that is being filled is the last of its chain: it waits for nobody."""
+        self.fetched = Room(FETCHED_BYTES_MAX)
 
     def received(self, successors: int) -> Room:
         """For the bytes of an update that still passes that many targets."""

@@ -90,7 +90,8 @@ class Transfers:
         """The content as a REPLACE, read back from our block and verified. Raises DataLossError if
         it is damaged here, else what the successor answers."""
         length = content.length_bytes
-        room = self._rooms.read_back(successors)
+        # Copies have their own: updates never wait for a resync.
+        room = self._rooms.read_back(successors) if effect.mark is None else self._rooms.copied
         await room.enter(length)
         try:
             data = memoryview(bytearray(length))
@@ -152,6 +153,7 @@ class Transfers:
 
     async def fetch(self, effect: Fetch) -> tuple[FetchChunkReply, memoryview] | None:
         """The first target's content that can be had, verified; None: the chunk is absent there.
+        Its bytes have their place in ``Rooms.fetched``: the caller gives that back.
 
         Raises ConflictError if every target says that it does not have what is wanted; else what
         the last one that may have it answered.
@@ -189,12 +191,18 @@ class Transfers:
             wanted.crc32c,
         ):
             raise ConflictError(f"target {target_id} has another content of that version")
-        data = memoryview(bytearray(found.length_bytes))
-        again = await self._peers.call(
-            target_id, Method.FETCH_CHUNK, request, FetchChunkReply, receive=(data,)
-        )
-        if again != found:
-            raise UnavailableError(f"target {target_id}: the chunk was written meanwhile")
-        if crc32c(data) != found.crc32c:
-            raise UnavailableError(f"target {target_id}: the chunk was damaged on its way")
+        room = self._rooms.fetched
+        await room.enter(found.length_bytes)
+        try:
+            data = memoryview(bytearray(found.length_bytes))
+            again = await self._peers.call(
+                target_id, Method.FETCH_CHUNK, request, FetchChunkReply, receive=(data,)
+            )
+            if again != found:
+                raise UnavailableError(f"target {target_id}: the chunk was written meanwhile")
+            if crc32c(data) != found.crc32c:
+                raise UnavailableError(f"target {target_id}: the chunk was damaged on its way")
+        except BaseException:
+            room.leave(found.length_bytes)
+            raise
         return found, data
