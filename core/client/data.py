@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from ..checksum import crc32c, page_checksums
 from ..chunks.integrity import BlockContent
 from ..clock import Clock
-from ..errors import CraqenError, DataLossError
+from ..errors import CraqenError, DataLossError, DiskError
 from ..ids import ChunkId
 from ..limits import BATCH_ITEMS_MAX, KIB, MIB
 from ..meta.records import Extent, Layout
@@ -160,7 +160,7 @@ class ClusterDataStore:
             if len(into) > NOW_FROM_DISK_BYTES_MAX:
                 return content is not None and content.read_cached(span.chunk_offset, into)
             read_place(span, content, into)
-        except DataLossError:
+        except (DataLossError, DiskError):
             return False
         return True
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..checksum import crc32c
 from ..chunks.integrity import BlockContent
 from ..clock import Clock
-from ..errors import DataLossError, RetryableError
+from ..errors import DataLossError, DiskError, RetryableError
 from ..ids import ChunkId
 from ..limits import KIB
 from ..wire.codec import exception_from_status
@@ -91,10 +91,10 @@ class ChunkReader:
             try:
                 read_place(span, place.content, into)
                 return
-            except DataLossError:
+            except (DataLossError, DiskError):
                 self.forget(span.chunk_id)  # another replica may have it whole
         await self._over_replicas(
-            span, lambda attempt: self._read_once(span, into, generation, attempt)
+            span, lambda connection: self._read_once(span, into, generation, connection)
         )
 
     async def locate_span(self, span: ChunkSpan, generation: int) -> BlockContent | bytes | None:
@@ -103,80 +103,107 @@ class ChunkReader:
         None if an in-place chunk is absent."""
         found: list[BlockContent | bytes | None] = []
         await self._over_replicas(
-            span, lambda attempt: self._locate_once(span, generation, attempt, found)
+            span, lambda connection: self._locate_once(span, generation, connection, found)
         )
         return found[-1]
 
-    async def _over_replicas(self, span: ChunkSpan, once: Callable[[int], Awaitable[None]]) -> None:
-        """Call *once(attempt)* until it succeeds, the deadline passes, or every replica has lost
-        the data."""
+    async def _over_replicas(
+        self, span: ChunkSpan, once: Callable[[NodeConnection], Awaitable[None]]
+    ) -> None:
+        """Call *once* with connections to the replicas in turn until it succeeds, the deadline
+        passes, or every replica has lost the data."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DEADLINE_SECONDS
-        losses = 0
+        lost: set[int] = set()
+        """Nodes whose replicas are damaged. They may have mended them by the next time."""
         attempt = 0
         while True:
+            node_id = 0
+            chain = self._routes.chain(span.layout, span.chunk_id.index)
             try:
-                await once(attempt)
+                connection = await self._routes.reading_connection(chain, attempt)
+                node_id = connection.node.node_id
+                await once(connection)
                 return
             except DataLossError:
-                losses += 1
                 self.forget(span.chunk_id)
-                chain = self._routes.chain(span.layout, span.chunk_id.index)
-                if losses >= self._routes.replica_count(chain):
+                again = node_id in lost
+                lost.add(node_id)
+                if len(lost) >= self._routes.replica_count(chain) or loop.time() > deadline:
                     raise
+                if again:
+                    await self._rest(attempt)
             except RetryableError:
                 self.forget(span.chunk_id)
                 if loop.time() > deadline:
                     raise
-                await asyncio.sleep(RETRY_DELAY_SECONDS[min(attempt, len(RETRY_DELAY_SECONDS) - 1)])
-                await self._routes.refresh()
+                await self._rest(attempt)
             attempt += 1
 
+    async def _rest(self, attempt: int) -> None:
+        """Let the cluster get over whatever it was, and see how it stands then."""
+        await asyncio.sleep(RETRY_DELAY_SECONDS[min(attempt, len(RETRY_DELAY_SECONDS) - 1)])
+        await self._routes.refresh()
+
     async def _read_once(
-        self, span: ChunkSpan, into: memoryview, generation: int, attempt: int
+        self, span: ChunkSpan, into: memoryview, generation: int, connection: NodeConnection
     ) -> None:
-        chain = self._routes.chain(span.layout, span.chunk_id.index)
-        connection = await self._routes.reading_connection(chain, attempt)
-        if connection.shares_files:
-            place = self.known_place(span, generation) or await self._look_up(
-                connection, span, generation
-            )
+        if not connection.shares_files:
+            await self._fetch(connection, span, into)
+            return
+        place = self.known_place(span, generation) or await self._look_up(
+            connection, span, generation
+        )
+        try:
             if len(into) <= INLINE_READ_BYTES_MAX:
                 read_place(span, place.content, into)
             else:
                 await self._in_thread(read_place, span, place.content, into)
-        else:
+        except (DataLossError, DiskError):
+            if place.content is None:
+                raise
+            # The node reads it itself, so that it knows, and mends it.
             await self._fetch(connection, span, into)
 
     async def _locate_once(
         self,
         span: ChunkSpan,
         generation: int,
-        attempt: int,
+        connection: NodeConnection,
         found: list[BlockContent | bytes | None],
     ) -> None:
-        chain = self._routes.chain(span.layout, span.chunk_id.index)
-        connection = await self._routes.reading_connection(chain, attempt)
         if not connection.shares_files:
-            buffer = bytearray(span.length)
-            await self._fetch(connection, span, memoryview(buffer))
-            found.append(bytes(buffer))
+            found.append(await self._fetch_bytes(connection, span))
             return
         place = self.known_place(span, generation) or await self._look_up(
             connection, span, generation
         )
         content = place.content
-        if content is None:
-            _require_sparse(span, 0)
-        else:
-            present = min(span.length, content.length_bytes - span.chunk_offset)
-            if present < span.length:
-                _require_sparse(span, content.length_bytes)
-            if 0 < present <= INLINE_READ_BYTES_MAX:
-                content.verify(span.chunk_offset, present)
-            elif present > 0:
-                await self._in_thread(content.verify, span.chunk_offset, present)
+        try:
+            if content is None:
+                _require_sparse(span, 0)
+            else:
+                await self._verify(span, content)
+        except (DataLossError, DiskError):
+            if content is None:
+                raise
+            found.append(await self._fetch_bytes(connection, span))
+            return
         found.append(content)
+
+    async def _verify(self, span: ChunkSpan, content: BlockContent) -> None:
+        present = min(span.length, content.length_bytes - span.chunk_offset)
+        if present < span.length:
+            _require_sparse(span, content.length_bytes)
+        if 0 < present <= INLINE_READ_BYTES_MAX:
+            content.verify(span.chunk_offset, present)
+        elif present > 0:
+            await self._in_thread(content.verify, span.chunk_offset, present)
+
+    async def _fetch_bytes(self, connection: NodeConnection, span: ChunkSpan) -> bytes:
+        buffer = bytearray(span.length)
+        await self._fetch(connection, span, memoryview(buffer))
+        return bytes(buffer)
 
     async def _look_up(self, connection: NodeConnection, span: ChunkSpan, generation: int) -> Place:
         """Ask the node where the chunk lies, and remember it for its lease."""

@@ -19,6 +19,7 @@ from craqen.core.chunks.store import (
     Install,
     Stage,
     StageRemove,
+    TokenOutcome,
 )
 from craqen.core.clock import ManualClock
 from craqen.core.errors import DataLossError, InvalidArgumentError
@@ -255,5 +256,35 @@ def test_changes_are_seen_before_they_are_durable(run: Run) -> None:
         await waiting
         await store.apply([Drop(A, None)], durable=False)
         assert store.get(A) is None
+
+    run(scenario)
+
+
+def test_outcomes_of_another_replica_never_replace_newer_ones(run: Run) -> None:
+    async def scenario(store: ChunkStore, clock: ManualClock) -> None:
+        def outcome(client: int, channel: int, sequence: int) -> TokenOutcome:
+            token = UpdateToken(client, channel, sequence)
+            return TokenOutcome(token, A, sequence, 10 * sequence, sequence)
+
+        await install(store, A, b"x" * 100)  # by client 9, channel 1, sequence 1
+        await store.put_outcomes([outcome(9, 1, 5), outcome(9, 2, 1), outcome(3, 7, 2)])
+        await store.put_outcomes([outcome(9, 1, 4), outcome(3, 7, 3)])
+        kept = [outcome(3, 7, 3), outcome(9, 1, 5), outcome(9, 2, 1)]
+        assert store.scan_outcomes((0, 0), 10) == kept
+        assert store.scan_outcomes((3, 8), 10) == kept[1:]
+        assert store.scan_outcomes((0, 0), 2) == kept[:2]
+        # A copy of what an earlier update made is taken, its outcome is not.
+        await store.apply([Install(A, replacement(store, b"y" * 50, 2, sequence=3))])
+        record = store.get(A)
+        assert record is not None
+        assert record.committed is not None
+        assert record.committed.token == UpdateToken(9, 1, 3)
+        assert store.outcome(9, 1) == outcome(9, 1, 5)
+        await store.apply([Install(A, replacement(store, b"z", 3, sequence=6))])
+        newest = store.outcome(9, 1)
+        assert newest is not None
+        assert newest.token.sequence == 6
+        store.forget_client(9)
+        assert store.scan_outcomes((0, 0), 10) == kept[:1]
 
     run(scenario)

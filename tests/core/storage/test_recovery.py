@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 from pathlib import Path
 
 import pytest
 
 from craqen.core.checksum import crc32c
-from craqen.core.errors import DataLossError
+from craqen.core.errors import DataLossError, UnavailableError
 from craqen.core.ids import ChunkId
 from craqen.core.limits import KIB
 from craqen.tests.core.storage.small_chain import (
@@ -204,6 +206,41 @@ def test_a_damaged_index_record_is_mended(tmp_path: Path, number: int) -> None:
             await chain.put(CHUNKS[3], b"after")
             for one in chain.numbers:
                 assert await chain.read(one, CHUNKS[3], 5) == b"after"
+
+    asyncio.run(scene())
+
+
+def test_a_disk_error_takes_that_target_out_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with small_chain(tmp_path, 3) as chain:
+            data = random.Random(6).randbytes(150_000)
+            await chain.put(CHUNKS[0], data)
+            target = chain.nodes[2].target
+            record = target.store.get(CHUNKS[0])
+            assert record is not None
+            assert record.committed is not None
+            broken = target.store.open_file(record.committed.block.file_id)
+            preadv = os.preadv
+
+            def failing(descriptor: int, *arguments: object) -> int:
+                if descriptor == broken:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return preadv(descriptor, *arguments)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(os, "preadv", failing)
+            with pytest.raises(UnavailableError, match="offline"):
+                await chain.read(2, CHUNKS[0], len(data))
+            assert target.offline is not None
+            for number in (1, 3):
+                assert chain.nodes[number].target.offline is None
+                assert await chain.read(number, CHUNKS[0], len(data)) == data
+            write = asyncio.create_task(chain.put(CHUNKS[1], b"goes on"))
+            await asyncio.sleep(0)
+            chain.table((1, SERVING), (3, SERVING), (2, OFFLINE))
+            await write
+            assert await chain.read(3, CHUNKS[1], 7) == b"goes on"
 
     asyncio.run(scene())
 
