@@ -34,8 +34,8 @@ from ..errors import CraqenError, DataLossError
 from ..ids import ChunkId
 from .seen import ABSENT, Seen, SyncMark, seen_of
 
-WINDOW_CHUNKS = 16  # copies under way: hides the successor's flushes behind each other
-WINDOW_BYTES = 32 << 20  # of their contents: a quarter of what read-backs may hold
+WINDOW_CHUNKS = 32  # copies under way: hides the successor's flushes behind each other
+WINDOW_BYTES = 32 << 20  # of their contents: half of what one process holds of copies
 PAGE_CHUNKS = 512  # compared at a time
 PAUSES_MAX = 3  # damaged chunks are given so many chances to be repaired before they are copied
 
