@@ -1,0 +1,30 @@
+"""Two hundred seeds over all scenarios, and the simulator's own parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from craqen.tests.sim.__main__ import command_of
+from craqen.tests.sim.run import run_seed
+from craqen.tests.sim.scenarios import SCENARIOS, scenario_of
+
+SEEDS = 200
+BLOCK = 25
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_seeds(first: int) -> None:
+    for seed in range(first, first + BLOCK):
+        outcome = run_seed(seed, scenario_of(seed))
+        assert not outcome.error, f"{command_of(outcome)}\n{outcome.error}"
+        assert outcome.answered > outcome.actions / 2
+        assert not outcome.too_hard
+
+
+def test_a_seed_replays_exactly() -> None:
+    scenario = SCENARIOS["everything"]
+    first = run_seed(7, scenario, tracing=True)
+    second = run_seed(7, scenario, tracing=True)
+    assert first.trace == second.trace
+    assert first.events == run_seed(7, scenario).events
+    assert first.trace != run_seed(8, scenario, tracing=True).trace
