@@ -27,7 +27,8 @@ RULES
    then, so no loss undoes it; before that, readers see the version that it replaces. While a
    successor is being filled nobody can tell: it may serve already, by a newer table, with the
    version or without it. Then readers ask again.
-7. A syncing replica takes whole contents, whatever version it holds, and settles nothing itself.
+7. A syncing replica takes whole contents, whatever version it holds, and settles nothing itself:
+   what it had under way when it served ends with an error, since others served meanwhile.
 8. Its predecessor fills it, in a resync session: what differs is copied, or removed, each chunk in
    its turn at the predecessor, so that updates and copies of a chunk arrive in order. Copies are
    marked; a late one is refused by its mark, and a session by the next one.
@@ -56,6 +57,7 @@ RULES
 | fetching  | FetchFailed, all lack it | Persist Abandon                         | abandoning |
 | abandoning| Persisted                | Reply                                   | done       |
 | any       | PersistFailed            | Reply                                   | broken     |
+| any       | PersistFailed, own damage| Reply (nothing was changed)             | done       |
 
 A copy is at the predecessor waiting, then forwarding or held, then done; at the successor waiting,
 preparing, installing. A repair is waiting, fetching, installing; what it fetches is persisted by
@@ -181,6 +183,8 @@ class Replica(Repairs):
         if isinstance(event, PrepareFailed):
             return self._prepare_failed(operation, event.error)
         if isinstance(event, PersistFailed):
+            if isinstance(event.error, DataLossError):
+                return self._end(operation, error=event.error)
             return self._broken(operation, event.error)
         if isinstance(event, Fetched | FetchFailed):
             return self._fetch_ended(operation, event)

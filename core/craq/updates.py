@@ -169,6 +169,9 @@ class Updates(ChunkQueues):
     def _prepared(self, operation: Operation, content: ChunkVersion | None) -> list[Effect]:
         if not (self.view.takes_part if operation.forwarded else self.view.is_head):
             return self._end(operation, error=stale(self.view, operation.chain_version))
+        if self.view.is_syncing and operation.chain_version != self.chain.version:
+            # It came when this replica served: those who serve now need not have it.
+            return self._end(operation, error=stale(self.view, operation.chain_version))
         if content is not None and content.chain_version != self.chain.version:
             content = replace(content, chain_version=self.chain.version)
         operation.content = content
@@ -191,7 +194,8 @@ class Updates(ChunkQueues):
 
     def _carry_on(self, operation: Operation) -> list[Effect]:
         """What is staged goes to whoever is the successor now, or is committed at the tail."""
-        if not self.view.takes_part:
+        if not self.view.is_serving:
+            # Being filled as well (rule 7): those who served meanwhile need not have it.
             return self._end(operation, error=stale(self.view, operation.chain_version))
         successor = self.view.successor
         if successor is None:

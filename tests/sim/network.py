@@ -38,7 +38,7 @@ class Network:
         self.cut: set[tuple[str, str]] = set()
         self.slowness: dict[str, float] = {}
         """By name: how many times longer messages to that process take."""
-        self._waiting: dict[str, dict[Future[Any], Process]] = {}
+        self._waiting: dict[str, dict[Future[Any], tuple[Process, int]]] = {}
         """Unanswered calls by the process called."""
 
     def separate(self, one: str, other: str) -> None:
@@ -58,7 +58,7 @@ class Network:
         answer: Future[Any] = Future()
         source.after(timeout_seconds, self._timed_out, answer, to.name)
         waiting = self._waiting.setdefault(to.name, {})
-        waiting[answer] = source
+        waiting[answer] = (source, source.life)
         answer.then(waiting.__delitem__)
         self._send(source, to, self._arrive, source, source.life, to, method, payload, answer)
         if self._world.random.random() < self.weather.doubled:
@@ -67,16 +67,19 @@ class Network:
 
     def died(self, process: Process) -> None:
         """Its connections break: most callers notice soon."""
-        for answer, source in list(self._waiting.get(process.name, {}).items()):
+        for answer, (source, life) in list(self._waiting.get(process.name, {}).items()):
             if self._world.random.random() < 0.8:
                 error = UnavailableError(f"{process.name}: the connection broke")
-                self._send(process, source, self._refused, answer, error)
+                self._send(process, source, self._refused, source, life, answer, error)
 
     def _timed_out(self, answer: Future[Any], name: str) -> None:
         answer.fail(DeadlineExceededError(f"{name}: no answer in time"))
 
-    def _refused(self, answer: Future[Any], error: UnavailableError) -> None:
-        answer.fail(error)
+    def _refused(
+        self, source: Process, source_life: int, answer: Future[Any], error: UnavailableError
+    ) -> None:
+        if source.life == source_life:
+            answer.fail(error)
 
     def _send(self, source: Process, to: Process, action: Any, *arguments: Any) -> None:
         """Let *action* happen at *to* after a delay, unless the message is lost."""
@@ -110,7 +113,7 @@ class Network:
         handler = to.handlers.get(method)
         if handler is None:
             error = UnavailableError(f"{to.name}: refuses connections")
-            self._send(to, source, self._refused, answer, error)
+            self._send(to, source, self._refused, source, source_life, answer, error)
             return
         life = to.life
         handler(payload, source).then(
