@@ -78,7 +78,7 @@ class EffectRunner(ABC):
         self.target_id = target_id
         self.store = store
         self.offline: DiskError | None = None
-        """Why no updates are taken: a disk operation failed. Reads go on, each at its own risk."""
+        """Why nothing is taken, nor read by clients: a disk operation failed."""
         self.replica = Replica(target_id, chain, self._lookup, store.outcome)
         self._executor = executor
         self._rooms = rooms

@@ -225,6 +225,7 @@ class StorageNode:
         replica.check_version(item.chain_version)
         if not replica.view.is_serving:
             raise UnavailableError(f"target {target.target_id} does not serve")
+        target.check_open()
         chunk_id = ChunkId(item.segment_id, item.chunk_index)
         content, certain = replica.committed(chunk_id)
         return target, chunk_id, content, certain or item.relaxed
@@ -310,6 +311,7 @@ class StorageNode:
         message = decode(CommittedVersionRequest, request.header)
         target = self._target(message.chain_id)
         target.replica.check_version(message.chain_version)
+        target.check_open()
         content, certain = target.replica.committed(
             ChunkId(message.segment_id, message.chunk_index)
         )

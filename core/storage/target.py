@@ -94,7 +94,7 @@ class Target(EffectRunner):
         """
         if self._stopped:
             raise UnavailableError("the storage process stops")
-        self._check_open()
+        self.check_open()
         if data is not None:
             check_bytes(update, data)
         request_id = next(self._requests)
@@ -125,13 +125,13 @@ class Target(EffectRunner):
     async def sync_started(self, chain_version: int, session: int) -> bool:
         """The predecessor begins to fill this target; whether that is done already. Raises
         CraqenError."""
-        self._check_open()
+        self.check_open()
         await self._ask(lambda number: SyncStarted(number, chain_version, session))
         return self.synced_chain_version == chain_version
 
     async def sync_finished(self, chain_version: int, session: int) -> None:
         """The predecessor has filled this target. Raises CraqenError."""
-        self._check_open()
+        self.check_open()
         await self._ask(lambda number: SyncFinished(number, chain_version, session))
 
     @property
@@ -152,7 +152,7 @@ class Target(EffectRunner):
     async def put_outcomes(self, outcomes: Sequence[TokenOutcome]) -> None:
         """Remember what the predecessor does of clients' updates. Raises UnavailableError if the
         disk fails."""
-        self._check_open()
+        self.check_open()
         try:
             await self.store.put_outcomes(outcomes)
         except (DiskError, NoSpaceError) as error:
@@ -161,7 +161,7 @@ class Target(EffectRunner):
     async def repair(self, chunk_id: ChunkId, version: int) -> Reply:
         """Fetch a chunk from another replica if *version* of it is still what is here (0: if its
         index record is damaged). Raises CraqenError."""
-        self._check_open()
+        self.check_open()
         return await self._ask(lambda number: RepairChunk(number, chunk_id, version))
 
     def inventory(self, begin: ChunkId, limit: int) -> Page:
@@ -170,7 +170,12 @@ class Target(EffectRunner):
         unsure = self.store.damaged().union(self.replica.busy())
         return page_of(records, unsure, begin, limit)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise UnavailableError unless this target takes part.
+
+        Once its node has said that it is offline, the chain goes on without it at once: from then
+        on what is read here may be old.
+        """
         if self.offline is not None:
             raise self._unavailable(self.offline)
         if not self._settled:

@@ -23,6 +23,7 @@ from craqen.core.chunks.store import Block, ChunkRecord, IndexChange, SpaceInfo,
 from craqen.core.errors import CraqenError, DataLossError, DiskError
 from craqen.core.ids import ChunkId
 
+from .ghost import Ghost
 from .world import Process, Violation
 
 LAZY_FLUSH_SECONDS = 0.05
@@ -50,8 +51,9 @@ class Ledger:
 class SimulatedDisk:
     """What outlives the process: durable records, outcomes, bytes."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ghost: Ghost) -> None:
         self.name = name
+        self._ghost = ghost
         self.records: dict[ChunkId, ChunkRecord] = {}
         self.outcomes: dict[tuple[int, int], TokenOutcome] = {}
         self.files: dict[int, int] = {}
@@ -65,6 +67,7 @@ class SimulatedDisk:
 
     def carry_out(self, steps: Sequence[Step], outcomes: Sequence[TokenOutcome]) -> None:
         """Both are durable."""
+        self._ghost.stored(self.name, steps)
         for step in steps:
             if step.new is None:
                 self.records.pop(step.chunk_id, None)
@@ -227,9 +230,9 @@ class SimulatedStore:
         changes: Sequence[IndexChange],
         durable: bool,
         done: Callable[[CraqenError | None], None],
-    ) -> list[Step]:
-        """As ``apply``; *done* is called with the error or None. Returns what was changed. Raises
-        what ``apply`` raises before it changes anything."""
+    ) -> None:
+        """As ``apply``; *done* is called with the error or None. Raises what ``apply`` raises
+        before it changes anything."""
         if self._failure is not None:
             raise self._failure
         steps = plan_changes(changes, self.get, self._allocator.is_reserved, self.outcome)
@@ -253,7 +256,6 @@ class SimulatedStore:
             if not self._lazy:
                 self._lazy = True
                 self._process.after(LAZY_FLUSH_SECONDS, self._lazy_flush)
-        return steps
 
     def persist_outcomes(
         self, outcomes: Sequence[TokenOutcome], done: Callable[[CraqenError | None], None]
@@ -291,6 +293,7 @@ class SimulatedStore:
             self._failure = DiskError(f"{self.disk.name}: the disk failed")
             # What was under way may have reached the disk all the same.
             if self._process.world.random.random() < 0.5:
+                self._flushing_dirty = {}
                 self.disk.carry_out(current.steps, current.outcomes)
             for waiter in [*current.waiters, *self._round.waiters]:
                 waiter(self._failure)

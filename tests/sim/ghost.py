@@ -21,8 +21,8 @@ class Ghost:
         self._table_version = 0
         self._primaries: dict[int, str] = {}
 
-    def persisted(self, target_id: int, steps: Sequence[Step]) -> None:
-        """A target changed its index: each update has one version, wherever it is committed."""
+    def stored(self, disk: str, steps: Sequence[Step]) -> None:
+        """Changes are durable: each update has one version, wherever it is committed."""
         for step in steps:
             outcome = step.outcome
             if outcome is None or step.new is None or step.new.committed is None:
@@ -30,7 +30,7 @@ class Ghost:
             version = self._versions.setdefault(outcome.token, outcome.version)
             if version != outcome.version:
                 raise Violation(
-                    f"target {target_id}: {outcome.token} was applied as version {version}, and "
+                    f"{disk}: {outcome.token} was applied as version {version}, and "
                     f"now as version {outcome.version}"
                 )
 

@@ -147,7 +147,6 @@ class SimulatedNode:
                     target_id,
                     chain,
                     store,
-                    self.cluster.ghost,
                     self.call,
                     self._repairer.noted,
                 )
@@ -206,6 +205,7 @@ class SimulatedNode:
         try:
             target = self._target(asked.chain_id)
             target.replica.check_version(asked.chain_version)
+            target.check_open()
             content, certain = target.replica.committed(asked.chunk_id)
             if not certain:
                 raise UnavailableError(f"target {target.target_id} is not the tail")
@@ -221,6 +221,7 @@ class SimulatedNode:
         replica.check_version(asked.chain_version)
         if not replica.view.is_serving:
             raise UnavailableError(f"target {target.target_id} does not serve")
+        target.check_open()
         content, certain = replica.committed(asked.chunk_id)
         if not certain:
             version = await self._ask_tail(target, asked)

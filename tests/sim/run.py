@@ -85,7 +85,7 @@ def build(world: World, settings: Settings) -> Cluster:
         for member in chain.targets:
             node = cluster.nodes[member.target_id % 100]
             assert member.target_id == target_id_of(chain.chain_id, node.node_id)
-            node.disks[member.target_id] = SimulatedDisk(f"disk{member.target_id}")
+            node.disks[member.target_id] = SimulatedDisk(f"disk{member.target_id}", cluster.ghost)
     cluster.clients = [SimulatedClient(cluster, f"client{one}") for one in range(settings.clients)]
     return cluster
 

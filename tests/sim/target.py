@@ -58,7 +58,6 @@ from craqen.core.storage.work import check_bytes, event_of
 from craqen.core.wire.messages import Update, UpdateKind
 
 from .disk import SimulatedStore
-from .ghost import Ghost
 from .messages import FetchAnswer, FetchAsked
 from .world import Future, Process
 
@@ -90,7 +89,6 @@ class SimulatedTarget:
         target_id: int,
         chain: ChainRecord,
         store: SimulatedStore,
-        ghost: Ghost,
         call: Call,
         noted: Callable[[SimulatedTarget, ChunkId, int], None],
     ) -> None:
@@ -98,7 +96,6 @@ class SimulatedTarget:
         self.target_id = target_id
         self.store = store
         self.offline: DiskError | None = None
-        self.ghost = ghost
         self.replica = Replica(target_id, chain, self._lookup, store.outcome)
         self._call = call
         self._noted = noted
@@ -143,6 +140,11 @@ class SimulatedTarget:
         self.process.after(UPDATE_DEADLINE_SECONDS, self.step, GiveUp(request_id))
         self.step(event_of(request_id, update))
         return answer
+
+    def check_open(self) -> None:
+        """Raise UnavailableError once the disk has failed."""
+        if self.offline is not None:
+            raise UnavailableError(f"target {self.target_id} is offline")
 
     def sync_started(self, chain_version: int, session: int) -> Future[Reply]:
         """The predecessor begins to fill this target."""
@@ -309,11 +311,9 @@ class SimulatedTarget:
                 self.step(PersistFailed(effect.request_id, self._disk_error(error)))
 
         try:
-            steps = self.store.persist(effect.changes, effect.durable, done)
+            self.store.persist(effect.changes, effect.durable, done)
         except CraqenError as error:
             self.process.after(0.0, done, error)
-        else:
-            self.ghost.persisted(self.target_id, steps)
 
     def _forward(self, effect: Forward) -> None:
         work, content = self._work.get(effect.request_id), effect.content
