@@ -80,6 +80,39 @@ class StorageOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """cluster: how the processes find each other, and how soon a silent one is given up."""
+
+    lease_seconds: float = option(
+        5.0,
+        "A storage node that its manager has not heard for this long is dead: its chains go on "
+        "without it. It stops serving by itself after half of it.",
+        minimum=0.5,
+        maximum=300.0,
+    )
+    managers: list[str] = option(
+        [],
+        "Addresses of all managers (tcp://host:port) of a store on several hosts. Empty: one "
+        "manager on this host, by a unix socket.",
+    )
+    manager_number: int = option(
+        1, "Which of the managers runs on this host, counted from 1.", minimum=1, maximum=16
+    )
+    node_id: int = option(
+        0,
+        "Number of this host's storage node, which has all of storage.disks. 0: each disk is a "
+        "node of its own, as `craqen up` starts them.",
+        minimum=0,
+        maximum=2**31,
+    )
+    domain: str = option(
+        "",
+        "Failure domain of this host's node (a rack, a room): replicas are spread over domains. "
+        "Empty: the node is one by itself.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MetaOptions:
     """meta: the namespace."""
 
@@ -159,6 +192,7 @@ class Config:
     data_folder: str = option("craqen-data", "Folder that holds everything the store keeps.")
     kv: KvOptions = field(default_factory=KvOptions)
     storage: StorageOptions = field(default_factory=StorageOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     meta: MetaOptions = field(default_factory=MetaOptions)
     gateway: GatewayOptions = field(default_factory=GatewayOptions)
     mount: MountOptions = field(default_factory=MountOptions)
@@ -175,6 +209,11 @@ class Config:
         return f"{self.data_folder}/run"
 
     @property
+    def manager_addresses(self) -> tuple[str, ...]:
+        """Where the managers listen, with the default filled in."""
+        return tuple(self.cluster.managers) or (f"unix://{self.run_folder}/manager-1.sock",)
+
+    @property
     def credentials_file(self) -> str:
         """YAML file of mode 0600 with the access keys."""
         return f"{self.data_folder}/credentials.yaml"
@@ -183,6 +222,7 @@ class Config:
 SECTIONS: dict[str, Callable[[], Any]] = {
     "kv": KvOptions,
     "storage": StorageOptions,
+    "cluster": ClusterOptions,
     "meta": MetaOptions,
     "gateway": GatewayOptions,
     "mount": MountOptions,

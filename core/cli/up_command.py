@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from ..config import ENVIRONMENT_PREFIX, load_config
+from ..errors import ConfigError
 from ..options import Config
 from .first_start import (
     check_port,
@@ -23,6 +24,7 @@ from .first_start import (
 from .supervision import tell_ready
 from .supervisor import ProcessSpec, Supervisor
 
+NODES_MAX = 64  # on one host
 GATEWAY = "gateway"
 """Name of the processes whose READY line is the endpoint."""
 
@@ -38,6 +40,15 @@ class UpCommand:
         parser.add_argument("--port", type=int, help="S3 port (option gateway.port)")
         parser.add_argument("--workers", type=int, help="gateway workers (option gateway.workers)")
         parser.add_argument("--mount", metavar="DIR", help="mount the store here (mount.point)")
+        parser.add_argument(
+            "--nodes",
+            type=int,
+            metavar="N",
+            help="storage nodes, each a process with a disk folder of its own (storage.disks)",
+        )
+        parser.add_argument(
+            "--replicas", type=int, metavar="N", help="copies of all data (storage.replicas)"
+        )
 
     def run(self, arguments: argparse.Namespace, config: Config) -> int:
         return asyncio.run(_run(_with_arguments(config, arguments)))
@@ -46,7 +57,12 @@ class UpCommand:
 def _with_arguments(config: Config, arguments: argparse.Namespace) -> Config:
     """*config* with what the command line says; run through the loader's checks by way of the
     environment names."""
+    if arguments.nodes is not None and not 1 <= arguments.nodes <= NODES_MAX:
+        raise ConfigError(f"--nodes {arguments.nodes}: expected 1 to {NODES_MAX}")
+    nodes = [f"disk{number}" for number in range(1, (arguments.nodes or 0) + 1)]
     overrides = {
+        "CRAQEN_STORAGE_DISKS": nodes or None,
+        "CRAQEN_STORAGE_REPLICAS": arguments.replicas,
         "CRAQEN_DATA_FOLDER": arguments.data,
         "CRAQEN_GATEWAY_PORT": arguments.port,
         "CRAQEN_GATEWAY_WORKERS": arguments.workers,

@@ -38,6 +38,8 @@ class Client:
         connections: NodeConnections,
         executor: ThreadPoolExecutor,
         renewal: asyncio.Task[None],
+        *,
+        owns_kv: bool,
     ) -> None:
         self.kv = kv
         self.meta = meta
@@ -46,6 +48,7 @@ class Client:
         self.connections = connections
         self.executor = executor
         self._renewal = renewal
+        self._owns_kv = owns_kv
 
     @property
     def lease_lost(self) -> bool:
@@ -62,16 +65,19 @@ class Client:
         await self.routing.close()
         with contextlib.suppress(CraqenError):
             await self.meta.close()
-        await self.kv.close()
+        if self._owns_kv:
+            await self.kv.close()
         self.executor.shutdown(wait=False)
 
 
-async def connect(config: Config, description: str) -> Client:
+async def connect(config: Config, description: str, *, kv: KeyValueStore | None = None) -> Client:
     """Connect to the store of *config*; *description* names the process in the list of clients.
+    *kv*: the metadata store if this process has it open already; it stays the caller's.
 
     Raises OperatorError, UnavailableError.
     """
-    kv = open_store(
+    owns_kv = kv is None
+    kv = kv or open_store(
         config.kv_url,
         durability=config.kv.durability,
         flush_interval_seconds=config.kv.flush_interval_milliseconds / 1000,
@@ -82,18 +88,20 @@ async def connect(config: Config, description: str) -> Client:
         await routing.start()
         meta = await LocalMetaStore.open(kv, clock, config.meta, description=description)
     except BaseException:
-        await kv.close()
+        if owns_kv:
+            await kv.close()
         raise
     connections = NodeConnections(
         client_id=meta.client_id,
         cluster_id=routing.routing.table.cluster_id,
         host=host_identity(),
     )
+    routing.listen(connections.table_changed)
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="client-io")
     routes = Routes(routing, connections)
     data = ClusterDataStore(routes, connections, clock, executor, meta.client_id)
     renewal = asyncio.create_task(_renew(meta, config.meta.client_lease_seconds))
-    return Client(kv, meta, data, routing, connections, executor, renewal)
+    return Client(kv, meta, data, routing, connections, executor, renewal, owns_kv=owns_kv)
 
 
 async def _renew(meta: LocalMetaStore, lease_seconds: float) -> None:

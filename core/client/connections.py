@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ..cluster.records import NodeRecord
+from ..cluster.routing import Routing
 from ..errors import ProtocolError, UnavailableError
 from ..transport.port import Connection
 from ..transport.registry import transport_for
@@ -106,6 +107,14 @@ class NodeConnections:
         self._host = host
         self._open: dict[int, NodeConnection] = {}
         self._locks: dict[int, asyncio.Lock] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def table_changed(self, routing: Routing) -> None:
+        """Let go of nodes that the chains go on without: one that hangs answers no call."""
+        for node_id in routing.left_nodes() & self._open.keys():
+            task = asyncio.ensure_future(self._open.pop(node_id).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     def ready(self, node_id: int) -> NodeConnection | None:
         """The connection if it is there and whole: the hot path, without waiting."""
@@ -165,3 +174,4 @@ class NodeConnections:
         self._open.clear()
         for connection in connections:
             await connection.close()
+        await asyncio.gather(*self._closing)

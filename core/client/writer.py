@@ -30,7 +30,8 @@ from .updates import ChunkUpdate, Updater
 
 CHUNKS_IN_FLIGHT_MAX = 3  # enough to hide a flush behind the next chunk's bytes
 INLINE_WRITE_BYTES_MAX = 256 * KIB  # below this a thread hop costs more than the write
-ATTEMPTS_MAX = 4  # a storage process that dies again and again is down
+DEADLINE_SECONDS = 30.0  # longer than a lease: a chain that lost a target has moved on by then
+RETRY_DELAY_SECONDS = (0.0, 0.02, 0.1, 0.5, 1.0)
 
 
 class ChunkInProgress:
@@ -55,6 +56,25 @@ class ChunkInProgress:
         done = 0
         while done < len(data):
             done += os.pwrite(descriptor, data[done:], start + done)
+
+
+class _Patience:
+    """How long to go on trying, and the rests between."""
+
+    __slots__ = ("_attempt", "_deadline")
+
+    def __init__(self) -> None:
+        self._deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+        self._attempt = 0
+
+    async def rest(self) -> bool:
+        """Wait a moment; False at once if the time is over."""
+        if asyncio.get_running_loop().time() > self._deadline:
+            return False
+        delays = RETRY_DELAY_SECONDS
+        await asyncio.sleep(delays[min(self._attempt, len(delays) - 1)])
+        self._attempt += 1
+        return True
 
 
 class ClusterSegmentWriter:
@@ -138,9 +158,18 @@ class ClusterSegmentWriter:
         return chunk
 
     async def _reserve(self, chunk: ChunkInProgress, size: int) -> None:
-        """Give *chunk* a block on its head, or memory if that is on another host."""
+        """Give *chunk* a block on its head, or memory if that is on another host; tries until its
+        chain has a head, for a bounded time."""
         layout, index = self._layout, chunk.chunk_id.index
-        reply = await self._routes.reserve(layout, index, max(size, CHUNK_CLASS_BYTES_MIN))
+        patience = _Patience()
+        while True:
+            try:
+                reply = await self._routes.reserve(layout, index, max(size, CHUNK_CLASS_BYTES_MIN))
+                break
+            except RetryableError:
+                if not await patience.rest():
+                    raise
+                await self._routes.refresh()
         if reply is None:
             chunk.memory = bytearray()
         else:
@@ -177,24 +206,30 @@ class ClusterSegmentWriter:
         """Make the chunk's update. Replacing content by the same content is harmless, so an attempt
         whose
         outcome is unknown is followed by one under a new token."""
-        for attempt in range(ATTEMPTS_MAX):
+        patience = _Patience()
+        while True:
             try:
                 await self._updater.make_one(self._update(chunk))
                 return
-            except UnavailableError:
+            except RetryableError as error:
                 # Without a reservation the updater has tried until its deadline.
-                if chunk.connection is None or attempt + 1 == ATTEMPTS_MAX:
-                    raise
-                await self._refill(chunk)
-            except RetryableError:
-                if chunk.connection is None or attempt + 1 == ATTEMPTS_MAX:
+                if chunk.connection is None or not await patience.rest():
                     raise
                 await self._routes.refresh()
-                if self._routes.head_is_gone(chunk.connection, self._layout, chunk.chunk_id.index):
+                lost = isinstance(error, UnavailableError)
+                if lost or self._is_elsewhere(chunk):
                     await self._refill(chunk)
             except BaseException:
                 await self._release(chunk)
                 raise
+
+    def _is_elsewhere(self, chunk: ChunkInProgress) -> bool:
+        """Whether the chunk's block is on a node that is not its head (any more)."""
+        assert chunk.connection is not None
+        try:
+            return self._routes.head_is_gone(chunk.connection, self._layout, chunk.chunk_id.index)
+        except UnavailableError:
+            return True
 
     def _update(self, chunk: ChunkInProgress) -> ChunkUpdate:
         summer = chunk.summer

@@ -26,11 +26,7 @@ def local_table(
     """*table* for the configured disks: one storage node per disk, in their order, from node 1 on.
 
     A new table gets one chain per disk, which begins there and goes on over the next ``replicas -
-    1`` disks. Disks that
-    were added get nodes and chains of their own. The chain table keeps its chains' order and
-    length: a segment's
-    chunks are found by their place in it, so new chains are appended as a new table only by a
-    rebalance.
+    1`` disks. Disks that were added become nodes without targets: a rebalance moves data to them.
     Raises ConfigError if disks are missing or replaced.
     """
     if not table.version:
@@ -49,16 +45,12 @@ def local_table(
                 f"storage.disks: number {number} is {disk}, but the store's data is in {before}; "
                 f"keep the disks in the order they had"
             )
-    if len(disks) > len(known):
-        raise ConfigError(
-            f"storage.disks: {len(disks)} named, but this store was made with {len(known)}; "
-            f"adding disks to a store needs a rebalance, which this release does not have"
-        )
-    return table
+    added = tuple(_node(number, disks) for number in range(len(known) + 1, len(disks) + 1))
+    return msgspec.structs.replace(table, nodes=(*table.nodes, *added)) if added else table
 
 
 def _fresh(cluster_id: str, disks: Sequence[str], replicas: int) -> RoutingTable:
-    nodes = tuple(NodeRecord(number, (), "") for number in range(1, len(disks) + 1))
+    nodes = tuple(_node(number, disks) for number in range(1, len(disks) + 1))
     targets: list[TargetRecord] = []
     chains: list[ChainRecord] = []
     for chain_number in range(len(disks)):
@@ -69,19 +61,11 @@ def _fresh(cluster_id: str, disks: Sequence[str], replicas: int) -> RoutingTable
             folder = f"{disks[disk]}/target-{target_id}"
             targets.append(TargetRecord(target_id, disk + 1, folder))
             members.append(ChainTarget(target_id, PublicState.SERVING))
-        chains.append(ChainRecord(chain_number + 1, 1, tuple(members)))
+        preferred = tuple(member.target_id for member in members)
+        chains.append(ChainRecord(chain_number + 1, 1, tuple(members), preferred))
     chain_table = ChainTable(TABLE_ID, 1, tuple(chain.chain_id for chain in chains))
     return RoutingTable(0, cluster_id, nodes, tuple(targets), tuple(chains), (chain_table,))
 
 
-def with_addresses(
-    table: RoutingTable, node_id: int, addresses: tuple[str, ...], host: str
-) -> RoutingTable:
-    """*table* with where node *node_id* listens now. Raises ConfigError for an unknown node."""
-    if all(node.node_id != node_id for node in table.nodes):
-        raise ConfigError(f"storage node {node_id} is not in the routing table")
-    nodes = tuple(
-        NodeRecord(node_id, addresses, host) if node.node_id == node_id else node
-        for node in table.nodes
-    )
-    return msgspec.structs.replace(table, nodes=nodes)
+def _node(number: int, disks: Sequence[str]) -> NodeRecord:
+    return NodeRecord(number, (), "", disks=(disks[number - 1],))

@@ -1,4 +1,5 @@
-"""What storage nodes, operators and managers say to each other. Encoded as in core/wire/messages.py."""
+"""What storage nodes, operators and managers say to each other. Encoded as in
+core/wire/messages.py."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ class HeartbeatReply(Message, frozen=True):
 
 
 class FollowRequest(Message, frozen=True):
-    """Answer when the table is newer than ``routing_version``, or when ``wait_seconds`` are over."""
+    """Answer when the table is newer than ``routing_version``, or when ``wait_seconds`` are
+    over."""
 
     routing_version: Number
     wait_seconds: Annotated[float, msgspec.Meta(ge=0, le=FOLLOW_WAIT_SECONDS_MAX)]

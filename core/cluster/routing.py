@@ -72,6 +72,20 @@ class Routing:
             raise UnavailableError(f"chain {chain.chain_id}: has no serving head")
         return self.node_of(head.target_id)
 
+    def left_nodes(self) -> frozenset[int]:
+        """Nodes whose targets take no part in any chain: lost, or on their way back. Whoever waits
+        for one of them waits in vain."""
+        taking_part: set[int] = set()
+        having: set[int] = set()
+        for chain in self.table.chains:
+            for target in chain.targets:
+                record = self._targets.get(target.target_id)
+                if record is not None:
+                    having.add(record.node_id)
+                    if target.state in (PublicState.SERVING, PublicState.SYNCING):
+                        taking_part.add(record.node_id)
+        return frozenset(having - taking_part)
+
     def serving_nodes(self, chain: ChainRecord) -> list[NodeRecord]:
         """Nodes whose replicas answer reads, in chain order."""
         return [

@@ -58,6 +58,8 @@ from .work import check_replace
 PROTOCOL_VERSION = 1
 _OK = ItemStatus()
 _ABSENT = Located(_OK)
+_FINDINGS = (Method.READ, Method.LOCATE, Method.COMMITTED_VERSION, Method.FETCH_CHUNK)
+"""What answers with what is committed."""
 
 TailQuery = Callable[[Target, ChunkId], Awaitable[int]]
 """Asks the tail of a target's chain which version of a chunk is committed."""
@@ -67,12 +69,20 @@ class StorageNode:
     """Answers the methods of core/wire/messages.py for the targets of one process."""
 
     def __init__(
-        self, node_id: int, cluster_id: str, lease_seconds: float, ask_tail: TailQuery
+        self,
+        node_id: int,
+        cluster_id: str,
+        lease_seconds: float,
+        ask_tail: TailQuery,
+        may_serve: Callable[[], bool],
     ) -> None:
+        """*lease_seconds*: how long readers may use a block's place; *may_serve*: whether the
+        node's own lease holds (core/storage/lease.py)."""
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._lease_seconds = lease_seconds
         self._ask_tail = ask_tail
+        self._may_serve = may_serve
         self.targets: dict[int, Target] = {}
         """By chain id."""
         self._reservations = Reservations()
@@ -98,7 +108,18 @@ class StorageNode:
             raise ProtocolError(f"method {request.method} is not known here")
         if request.method != Method.HELLO and request.peer_id not in self._passed:
             raise ProtocolError("the first call of a connection is HELLO")
-        return await method(request)
+        answer = await method(request)
+        if request.method in _FINDINGS and not self._may_serve():
+            # Asked after the finding: had the lease ended before it, it would have ended now.
+            if request.method == Method.LOCATE:
+                self._passed[request.peer_id].undo()
+            raise self._fenced()
+        return answer
+
+    def _fenced(self) -> UnavailableError:
+        return UnavailableError(
+            f"storage node {self._node_id} has not heard of its manager for too long to serve"
+        )
 
     def peer_gone(self, peer_id: int) -> None:
         """Take back what a connection held."""
@@ -106,6 +127,8 @@ class StorageNode:
         self._passed.pop(peer_id, None)
 
     def _target(self, chain_id: int) -> Target:
+        if not self._may_serve():
+            raise self._fenced()
         target = self.targets.get(chain_id)
         if target is None:
             raise UnavailableError(

@@ -44,6 +44,16 @@ class Peers:
         self._peers: dict[int, _Peer] = {}
         self._retired: set[_Peer] = set()
         self._locks: dict[int, asyncio.Lock] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def table_changed(self, routing: Routing) -> None:
+        """Let go of nodes that the chains go on without: one that hangs answers no call."""
+        for node_id in routing.left_nodes() & self._peers.keys():
+            peer = self._peers[node_id]
+            self._retire(node_id, peer)
+            task = asyncio.ensure_future(peer.connection.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def call(
         self,
@@ -138,3 +148,4 @@ class Peers:
         self._retired.clear()
         for peer in peers:
             await peer.connection.close()
+        await asyncio.gather(*self._closing)

@@ -1,25 +1,19 @@
-"""DRIVER: one storage process: opens its targets, serves them, tells the cluster where it
-listens."""
+"""DRIVER: one storage process: joins the cluster, serves its targets, keeps them in order."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..chunks.engine import FileChunkStore
 from ..clock import SystemClock
 from ..cluster.host import host_identity
-from ..cluster.layout import with_addresses
-from ..cluster.records import TargetRecord
+from ..cluster.messages import HeartbeatRequest
 from ..cluster.routing import Routing
-from ..cluster.store import KvRouting, change_table
-from ..errors import ConfigError, CraqenError, UnavailableError
-from ..ids import ChunkId, TargetId
-from ..kv.open import open_store
-from ..kv.store import KeyValueStore
+from ..errors import UnavailableError
+from ..ids import ChunkId
+from ..manager.link import ManagerLink
 from ..options import Config
 from ..transport.port import Server
 from ..transport.registry import transport_for
@@ -28,125 +22,151 @@ from ..wire.messages import (
     CommittedVersionRequest,
     Method,
 )
+from .membership import Membership
 from .node import StorageNode
 from .peers import Peers
 from .target import Target
+from .targets import Targets
+from .upkeep import Upkeep
 
 THREADS = 4  # disk work that releases the interpreter lock
 TICK_SECONDS = 1.0
-QUARANTINE_LEASES = 2.0  # a freed block rests for twice the lease that readers are given
-
-_log = logging.getLogger("craqen.storage")
 
 
 class StorageProcess:
-    """A storage node on this host's disk number *node_id*."""
+    """Storage node *node_id*, with targets on *disks*."""
 
-    def __init__(self, config: Config, node_id: int) -> None:
+    def __init__(self, config: Config, node_id: int, disks: tuple[str, ...]) -> None:
         self._config = config
         self._node_id = node_id
+        self._disks = disks
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="storage-io")
-        self._node: StorageNode
         self._servers: list[Server] = []
-        self._targets: list[Target] = []
+        self._peers = Peers(lambda: self._membership.routing)
+        self._membership = Membership(
+            ManagerLink(config.manager_addresses),
+            self._description,
+            config.cluster.lease_seconds,
+            self._table_changed,
+            self._settings_changed,
+        )
+        self._node: StorageNode | None = None
+        self._targets: Targets
+        self._upkeep: Upkeep
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Serve until *stop* is set. Raises OperatorError, ConfigError when it cannot start."""
-        kv = open_store(self._config.kv_url, durability=self._config.kv.durability)
-        routing = KvRouting(kv)
-        self._peers = Peers(lambda: routing.routing)
+        table = asyncio.create_task(self._membership.fetch_table())
+        stopped = asyncio.create_task(stop.wait())
         try:
-            await routing.start()
-            lease = self._config.storage.lease_seconds
-            cluster_id = routing.routing.table.cluster_id
-            self._node = StorageNode(self._node_id, cluster_id, lease, self._ask_tail)
-            self._open_targets(routing.routing)
-            addresses = await self._serve()
-            await self._announce(kv, addresses)
-            routing.listen(self._table_changed)
-            self._table_changed(routing.routing)
-            for target in self._targets:
-                target.settle_pending()
-            ready(addresses[0])
+            await asyncio.wait({table, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                return
+            await self._open(table.result())
+            ready(self._servers[0].address)
             await self._tick_until(stop)
         finally:
+            table.cancel()
+            stopped.cancel()
+            await asyncio.gather(table, stopped, return_exceptions=True)
             await self._close()
-            await routing.close()
-            await kv.close()
 
-    async def _close(self) -> None:
-        """No more requests, then nothing under way, then the disks. A target that cannot flush
-        does not keep the others from it."""
-        for target in self._targets:
-            target.stop()
-        for server in self._servers:
-            await server.close()
-        failures: list[CraqenError] = []
-        for target in self._targets:
-            try:
-                await target.close()
-            except CraqenError as error:
-                failures.append(error)
-        await self._peers.close()
-        self._executor.shutdown()
-        if failures:
-            raise failures[0]
-
-    def _open_targets(self, routing: Routing) -> None:
-        mine = [one for one in routing.table.targets if one.node_id == self._node_id]
-        if not mine:
-            raise ConfigError(f"storage node {self._node_id} has no targets in the routing table")
-        for record in mine:
-            self._open_target(routing, record)
-
-    def _open_target(self, routing: Routing, record: TargetRecord) -> None:
-        chain = routing.chain_of(record.target_id)
-        if chain is None:
-            _log.warning("target %d is in no chain: it is not served", record.target_id)
-            return
-        store = FileChunkStore(
-            Path(record.folder),
-            SystemClock(),
-            quarantine_seconds=QUARANTINE_LEASES * self._config.storage.lease_seconds,
-            target_id=TargetId(record.target_id),
-            cluster_id=routing.table.cluster_id,
+    async def _open(self, routing: Routing) -> None:
+        storage = self._config.storage
+        node = StorageNode(
+            self._node_id,
+            routing.table.cluster_id,
+            storage.lease_seconds,
+            self._ask_tail,
+            self._membership.may_serve,
         )
-        for chunk_id in store.damaged():
-            _log.error(
-                "target %d: the index record of chunk %x.%d is damaged", record.target_id, *chunk_id
-            )
-        target = Target(
-            record.target_id, chain, store, self._executor, self._node.rooms, self._peers
+        self._targets = Targets(
+            self._node_id, node, self._executor, self._peers, storage.lease_seconds
         )
-        self._node.targets[chain.chain_id] = target
-        self._targets.append(target)
+        self._upkeep = Upkeep(storage, self._targets.open, self._peers, SystemClock())
+        self._node = node
+        self._targets.take(routing, lambda target: None)
+        self._targets.check()
+        await self._serve(node)
+        for target in self._targets.open():
+            target.settle_pending()
+        self._upkeep.start()
+        await self._membership.join()
 
-    async def _serve(self) -> tuple[str, ...]:
+    async def _serve(self, node: StorageNode) -> None:
         Path(self._config.run_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         addresses = [f"unix://{self._config.run_folder}/storage-{self._node_id}.sock"]
         if self._config.storage.listen:
             addresses.append(self._config.storage.listen)
         for address in addresses:
             server = await transport_for(address).serve(
-                address, self._node.handle, peer_gone=self._node.peer_gone
+                address, node.handle, peer_gone=node.peer_gone
             )
             self._servers.append(server)
-        return tuple(server.address for server in self._servers)
 
-    async def _announce(self, kv: KeyValueStore, addresses: tuple[str, ...]) -> None:
-        host = host_identity()
-        await change_table(kv, lambda table: with_addresses(table, self._node_id, addresses, host))
+    async def _close(self) -> None:
+        """The chains go on without this node; then no more requests, then nothing under way, then
+        the disks. A target that cannot flush does not keep the others from it."""
+        await self._membership.leave()
+        try:
+            if self._node is not None:
+                self._targets.stop()
+                for server in self._servers:
+                    await server.close()
+                await self._upkeep.close()
+                await self._targets.close()
+        finally:
+            await self._peers.close()
+            self._executor.shutdown()
+
+    # What the cluster says, and hears
+
+    def _description(self) -> HeartbeatRequest:
+        return HeartbeatRequest(
+            self._membership.routing.table.cluster_id,
+            self._node_id,
+            0,
+            0,
+            0,
+            tuple(server.address for server in self._servers),
+            host_identity(),
+            self._config.cluster.domain,
+            self._disks,
+            self._targets.reports(self._upkeep),
+        )
 
     def _table_changed(self, routing: Routing) -> None:
-        for chain_id, target in self._node.targets.items():
-            chain = routing.chain(chain_id)
-            if chain is not None and chain.version > target.replica.chain.version:
-                target.chain_changed(chain)
+        if self._node is None:
+            return
+        self._targets.take(routing, self._opened_later)
+        self._upkeep.chains_changed()
+        self._peers.table_changed(routing)
+
+    def _opened_later(self, target: Target) -> None:
+        target.settle_pending()
+        self._upkeep.target_opened(target)
+
+    def _settings_changed(self, settings: dict[str, str]) -> None:
+        """Options that may be changed while running; others wait for the next start."""
+        storage = self._config.storage
+        resync = settings.get("storage.resync_mebibytes_per_second")
+        scrub = settings.get("storage.scrub_mebibytes_per_second")
+        self._upkeep.resync_throttle.mebibytes_per_second = (
+            storage.resync_mebibytes_per_second if resync is None else float(resync)
+        )
+        self._upkeep.scrub_throttle.mebibytes_per_second = (
+            storage.scrub_mebibytes_per_second if scrub is None else float(scrub)
+        )
 
     async def _tick_until(self, stop: asyncio.Event) -> None:
+        offline: set[int] = set()
         while not stop.is_set():
-            for target in self._targets:
-                target.store.tick()
+            self._membership.check()
+            self._targets.tick()
+            failed = {one.target_id for one in self._targets.open() if one.offline is not None}
+            if failed - offline:
+                offline = failed
+                self._membership.changed()
             try:
                 await asyncio.wait_for(stop.wait(), TICK_SECONDS)
             except TimeoutError:

@@ -226,12 +226,15 @@ class TestUpWords:
         file.write_text("gateway:\n  port: 9100\n  workers: 3\n")
         monkeypatch.setenv("CRAQEN_GATEWAY_PORT", "9200")
         arguments = argparse.Namespace(
-            config=str(file), data="data", port=9300, workers=None, mount="mnt"
+            config=str(file), data="data", port=9300, workers=None, mount="mnt", nodes=3, replicas=2
         )
         config = up_command._with_arguments(load_config(str(file), os.environ), arguments)
         assert config.data_folder == str(tmp_path / "data")
         assert (config.gateway.port, config.gateway.workers) == (9300, 3)
         assert config.mount.point == str(tmp_path / "mnt")
+        disks = [str(tmp_path / "data" / f"disk{number}") for number in (1, 2, 3)]
+        assert config.storage.disks == disks
+        assert config.storage.replicas == 2
 
     def test_its_processes_see_no_option_of_the_environment(
         self, monkeypatch: pytest.MonkeyPatch

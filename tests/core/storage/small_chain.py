@@ -57,7 +57,7 @@ class Node:
         self._chain = chain
         self._executor = ThreadPoolExecutor(2)
         self.peers = Peers(lambda: chain.routing)
-        self.node = StorageNode(number, CLUSTER_ID, 1.0, self._ask_tail)
+        self.node = StorageNode(number, CLUSTER_ID, 1.0, self._ask_tail, lambda: True)
         self.folder = chain.folder / f"target-{number}"
         store = FileChunkStore(
             self.folder,

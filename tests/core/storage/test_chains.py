@@ -16,16 +16,14 @@ import pytest
 from craqen.core.client.connect import Client, connect
 from craqen.core.client.port import FilePiece
 from craqen.core.client.reclaim import Reclaimer
-from craqen.core.cluster.layout import local_table
-from craqen.core.cluster.store import change_table
 from craqen.core.config import load_config
 from craqen.core.errors import CraqenError, DataLossError
-from craqen.core.kv.open import open_store
 from craqen.core.limits import MIB
 from craqen.core.meta.extents import home_extent
 from craqen.core.meta.records import Extent
 from craqen.core.wire.messages import Method, TargetStatusReply, TargetStatusRequest
 
+MANAGER = 0
 Scenario = Callable[[Client], Awaitable[None]]
 
 
@@ -34,6 +32,7 @@ class Cluster:
 
     def __init__(self, folder: Path, replicas: int) -> None:
         self.folder = folder
+        self.replicas = replicas
         self.environment = {
             "CRAQEN_DATA_FOLDER": str(folder),
             "CRAQEN_STORAGE_DISKS": str([f"disk{number}" for number in range(replicas)]),
@@ -42,23 +41,16 @@ class Cluster:
         }
         self.config = load_config(None, self.environment)
         (folder / "run").mkdir(parents=True)
-        asyncio.run(self._make_table())
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.start(MANAGER)
         for number in range(1, replicas + 1):
             self.start(number)
 
-    async def _make_table(self) -> None:
-        kv = open_store(self.config.kv_url)
-        storage = self.config.storage
-        await change_table(
-            kv, lambda table: local_table(table, "test", storage.disks, storage.replicas)
-        )
-        await kv.close()
-
     def start(self, number: int) -> None:
+        words = ["storage", "--disk", str(number)] if number != MANAGER else ["manager"]
         receive, send = os.pipe()
         self.processes[number] = subprocess.Popen(
-            [sys.executable, "-m", "craqen.core.cli", "storage", "--disk", str(number)],
+            [sys.executable, "-m", "craqen.core.cli", *words],
             env={**os.environ, **self.environment, "CRAQEN_READY_FD": str(send)},
             pass_fds=(send,),
         )
@@ -71,10 +63,9 @@ class Cluster:
         self.processes[number].wait()
 
     def stop(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.wait()
+        for number in sorted(self.processes, reverse=True):
+            self.processes[number].terminate()
+            self.processes[number].wait()
 
     def run(self, scenario: Scenario) -> None:
         async def scene() -> None:
@@ -245,7 +236,7 @@ def test_a_damaged_block_is_an_error_unless_a_replica_has_it_whole(cluster: Clus
 
     cluster.run(write)
     blocks = len(list(cluster.folder.glob("disk*/target-*/blocks/*")))
-    if len(cluster.processes) > 1:
+    if cluster.replicas > 1:
         damage(1)
         cluster.run(read_whole)
     damage(blocks)
