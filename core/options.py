@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+from .challenge import SECRET_BYTES_MIN, ClusterSecret
+from .errors import ConfigError
 
 
 def option(
@@ -104,6 +108,11 @@ class ClusterOptions:
         "node of its own, as `craqen up` starts them.",
         minimum=0,
         maximum=2**31,
+    )
+    secret_file: str = option(
+        "",
+        "File with the secret that storage nodes, managers and their clients prove to each other "
+        "over the network; the same on all hosts, mode 0600. Empty: <data_folder>/cluster-secret.",
     )
     domain: str = option(
         "",
@@ -207,6 +216,22 @@ class Config:
     def run_folder(self) -> str:
         """Where sockets live."""
         return f"{self.data_folder}/run"
+
+    def cluster_secret(self) -> ClusterSecret | None:
+        """The cluster's secret; None if there is no such file. Raises ConfigError if it is not fit
+        to be one."""
+        path = Path(self.cluster.secret_file or f"{self.data_folder}/cluster-secret")
+        try:
+            if path.stat().st_mode & 0o077:
+                raise ConfigError(f"{path}: others may read it; chmod 600 it")
+            secret = path.read_bytes().strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        if len(secret) < SECRET_BYTES_MIN:
+            raise ConfigError(f"{path}: expected at least {SECRET_BYTES_MIN} bytes")
+        return ClusterSecret(secret)
 
     @property
     def manager_addresses(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ MODULE_LINES_MAX = 520
 # Lower layers never import higher ones. Modules of one layer may import each other only within
 # their folder.
 CORE_LAYERS = [
-    {"errors", "ids", "limits", "checksum", "clock", "collector"},
+    {"errors", "ids", "limits", "checksum", "challenge", "clock", "collector"},
     {"options", "config", "log"},
     {"wire"},
     {"kv", "chunks"},

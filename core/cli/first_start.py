@@ -17,6 +17,7 @@ from ..config import write_config
 from ..errors import ConfigError, OperatorError
 from ..options import Config
 
+CLUSTER_SECRET_BYTES = 32
 ACCESS_KEY_CHARACTERS = 20
 SECRET_KEY_CHARACTERS = 40
 ROOT_NAME = "root"
@@ -74,6 +75,20 @@ def ensure_credentials(config: Config) -> tuple[str, str] | None:
     except OSError as error:
         raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
     return access_key, secret_key
+
+
+def ensure_cluster_secret(config: Config) -> None:
+    """Create the secret by which the cluster's processes know each other over the network.
+
+    Raises OperatorError if it cannot be written.
+    """
+    path = Path(config.cluster.secret_file or f"{config.data_folder}/cluster-secret")
+    if path.exists():
+        return
+    try:
+        _write_durably(path, secrets.token_hex(CLUSTER_SECRET_BYTES) + "\n")
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _write_durably(path: Path, text: str) -> None:

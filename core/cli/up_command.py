@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..options import Config
 from .first_start import (
     check_port,
+    ensure_cluster_secret,
     ensure_credentials,
     greeting,
     lock_data_folder,
@@ -122,6 +123,7 @@ async def _run(config: Config) -> int:
     try:
         check_port(config)
         new_keys = ensure_credentials(config)
+        ensure_cluster_secret(config)
         config_file = write_effective_config(config)
         make_mount_point(config)
         endpoint = ""

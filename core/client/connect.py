@@ -95,6 +95,7 @@ async def connect(config: Config, description: str, *, kv: KeyValueStore | None 
         client_id=meta.client_id,
         cluster_id=routing.routing.table.cluster_id,
         host=host_identity(),
+        secret=config.cluster_secret,
     )
     routing.listen(connections.table_changed)
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="client-io")

@@ -11,12 +11,12 @@ from typing import TypeVar
 from ..cluster.records import NodeRecord
 from ..cluster.routing import Routing
 from ..errors import ProtocolError, UnavailableError
+from ..transport.greeting import SecretSource, greet
 from ..transport.port import Connection
 from ..transport.registry import transport_for
 from ..wire.codec import decode
-from ..wire.messages import HelloReply, HelloRequest, Message, Method, encode
+from ..wire.messages import Message, Method, encode
 
-PROTOCOL_VERSION = 1
 CALL_TIMEOUT_SECONDS = 20.0  # a chunk update waits for flushes on every replica, never for longer
 CONNECT_TIMEOUT_SECONDS = 5.0
 DESCRIPTOR_LINGER_SECONDS = 600.0
@@ -101,7 +101,8 @@ class NodeConnection:
 class NodeConnections:
     """Connections by node id. Opening one is serialised per node by its lock."""
 
-    def __init__(self, *, client_id: int, cluster_id: str, host: str) -> None:
+    def __init__(self, *, client_id: int, cluster_id: str, host: str, secret: SecretSource) -> None:
+        self._secret = secret
         self._client_id = client_id
         self._cluster_id = cluster_id
         self._host = host
@@ -150,9 +151,14 @@ class NodeConnections:
                 problem = error
                 continue
             connection = NodeConnection(raw, node)
-            hello = HelloRequest(PROTOCOL_VERSION, self._cluster_id, self._client_id)
             try:
-                answer = await connection.call(Method.HELLO, hello, HelloReply)
+                answer = await greet(
+                    raw,
+                    self._cluster_id,
+                    self._client_id,
+                    self._secret,
+                    timeout_seconds=CONNECT_TIMEOUT_SECONDS,
+                )
             except BaseException:
                 await connection.close()
                 raise

@@ -22,7 +22,7 @@ class ManagerClient:
     """Talks to the managers that the configuration names."""
 
     def __init__(self, config: Config) -> None:
-        self._link = ManagerLink(config.manager_addresses)
+        self._link = ManagerLink(config.manager_addresses, config.cluster_secret)
         self._patience_seconds = PRIMARY_LEASES * config.cluster.lease_seconds
         self._addresses = config.manager_addresses
 

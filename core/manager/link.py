@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ..errors import UnavailableError
+from ..transport.greeting import SecretSource, greet
 from ..transport.port import Connection
 from ..transport.registry import transport_for
 from ..wire.codec import decode
@@ -20,8 +21,9 @@ R = TypeVar("R", bound=Message)
 class ManagerLink:
     """Finds the primary by asking: others answer UnavailableError. Used by one event loop."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], secret: SecretSource) -> None:
         """*addresses*: at least one."""
+        self._secret = secret
         self._addresses = tuple(addresses)
         self._next = 0
         self._connection: Connection | None = None
@@ -48,11 +50,20 @@ class ManagerLink:
                 address = self._addresses[self._next % len(self._addresses)]
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                        self._connection = await transport_for(address).connect(address)
+                        self._connection = await self._connect(address)
                 except (UnavailableError, TimeoutError) as error:
                     self._next += 1
                     raise UnavailableError(f"manager at {address}: {error}") from error
             return self._connection
+
+    async def _connect(self, address: str) -> Connection:
+        connection = await transport_for(address).connect(address)
+        try:
+            await greet(connection, "", 0, self._secret, timeout_seconds=CONNECT_TIMEOUT_SECONDS)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     async def _leave(self, connection: Connection) -> None:
         """Go on to the next manager, unless another call has done so."""

@@ -26,6 +26,7 @@ from ..errors import CraqenError, InvalidArgumentError, ProtocolError, Unavailab
 from ..kv.open import open_store
 from ..kv.store import KeyValueStore
 from ..options import Config
+from ..transport.greeting import Gate
 from ..transport.port import Answer, IncomingRequest, Server
 from ..transport.registry import transport_for
 from ..wire.codec import decode
@@ -51,6 +52,7 @@ class ManagerProcess:
         self._address = config.manager_addresses[number - 1]
         self._duty = duty
         self._primary: Primary | None = None
+        self._gate = Gate(0, lambda: "", config.cluster_secret)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Serve until *stop* is set. Raises OperatorError, ConfigError when it cannot start."""
@@ -62,7 +64,9 @@ class ManagerProcess:
             await _ensure_table(kv, config)
             if self._address.startswith("unix:"):
                 Path(config.run_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-            server = await transport_for(self._address).serve(self._address, self._handle)
+            server = await transport_for(self._address).serve(
+                self._address, self._handle, peer_gone=self._gate.peer_gone
+            )
             election = Election(kv, self._address, config.cluster.lease_seconds, time.monotonic)
             electing = asyncio.create_task(election.run(lambda: self._lead(kv, election)))
             stopping = asyncio.create_task(_wait(stop))
@@ -98,6 +102,11 @@ class ManagerProcess:
             await asyncio.gather(*work, return_exceptions=True)
 
     async def _handle(self, request: IncomingRequest) -> Answer:
+        if request.method == Method.HELLO:
+            return self._gate.hello(request)
+        if request.method == Method.AUTHENTICATE:
+            return self._gate.authenticate(request)
+        self._gate.check(request)
         primary = self._primary
         if primary is None:
             raise UnavailableError(f"the manager at {self._address} is not the primary")

@@ -17,6 +17,7 @@ from ..errors import (
 )
 from ..ids import ChunkId
 from ..limits import BATCH_ITEMS_MAX, CHUNK_CLASS_BYTES_MAX
+from ..transport.greeting import Gate, SecretSource
 from ..transport.port import Answer, IncomingRequest
 from ..wire.codec import decode, status_of
 from ..wire.messages import (
@@ -24,8 +25,6 @@ from ..wire.messages import (
     ChunkSummary,
     CommittedVersionReply,
     CommittedVersionRequest,
-    HelloReply,
-    HelloRequest,
     ItemStatus,
     ListChunksReply,
     ListChunksRequest,
@@ -55,7 +54,6 @@ from .rooms import Rooms
 from .target import Target
 from .work import check_replace
 
-PROTOCOL_VERSION = 1
 _OK = ItemStatus()
 _ABSENT = Located(_OK)
 _FINDINGS = (Method.READ, Method.LOCATE, Method.COMMITTED_VERSION, Method.FETCH_CHUNK)
@@ -75,11 +73,12 @@ class StorageNode:
         lease_seconds: float,
         ask_tail: TailQuery,
         may_serve: Callable[[], bool],
+        secret: SecretSource,
     ) -> None:
         """*lease_seconds*: how long readers may use a block's place; *may_serve*: whether the
         node's own lease holds (core/storage/lease.py)."""
         self._node_id = node_id
-        self._cluster_id = cluster_id
+        self._gate = Gate(node_id, lambda: cluster_id, secret)
         self._lease_seconds = lease_seconds
         self._ask_tail = ask_tail
         self._may_serve = may_serve
@@ -90,6 +89,7 @@ class StorageNode:
         self.rooms = Rooms()
         self._methods: dict[int, Callable[[IncomingRequest], Awaitable[Answer]]] = {
             Method.HELLO: self._hello,
+            Method.AUTHENTICATE: self._authenticate,
             Method.RESERVE: self._reserve,
             Method.RELEASE: self._release,
             Method.UPDATE: self._update,
@@ -106,8 +106,8 @@ class StorageNode:
         method = self._methods.get(request.method)
         if method is None:
             raise ProtocolError(f"method {request.method} is not known here")
-        if request.method != Method.HELLO and request.peer_id not in self._passed:
-            raise ProtocolError("the first call of a connection is HELLO")
+        if request.method not in (Method.HELLO, Method.AUTHENTICATE):
+            self._gate.check(request)
         answer = await method(request)
         if request.method in _FINDINGS and not self._may_serve():
             # Asked after the finding: had the lease ended before it, it would have ended now.
@@ -125,6 +125,7 @@ class StorageNode:
         """Take back what a connection held."""
         self._reservations.release_all(peer_id)
         self._passed.pop(peer_id, None)
+        self._gate.peer_gone(peer_id)
 
     def _target(self, chain_id: int) -> Target:
         if not self._may_serve():
@@ -137,15 +138,12 @@ class StorageNode:
         return target
 
     async def _hello(self, request: IncomingRequest) -> Answer:
-        hello = decode(HelloRequest, request.header)
-        if hello.protocol_version != PROTOCOL_VERSION:
-            raise ProtocolError(
-                f"protocol version {hello.protocol_version}; this node speaks {PROTOCOL_VERSION}"
-            )
-        if hello.cluster_id != self._cluster_id:
-            raise InvalidArgumentError("this node belongs to another cluster")
+        answer = self._gate.hello(request)
         self._passed.setdefault(request.peer_id, PassedFiles())
-        return _answer(HelloReply(PROTOCOL_VERSION, self._node_id))
+        return answer
+
+    async def _authenticate(self, request: IncomingRequest) -> Answer:
+        return self._gate.authenticate(request)
 
     # Blocks for clients on this host
 

@@ -10,11 +10,11 @@ from ..cluster.host import host_identity
 from ..cluster.records import NodeRecord
 from ..cluster.routing import Routing
 from ..errors import UnavailableError
+from ..transport.greeting import SecretSource, greet
 from ..transport.port import Connection
 from ..transport.registry import transport_for
 from ..wire.codec import decode
-from ..wire.messages import HelloReply, HelloRequest, Message, Method, encode
-from .node import PROTOCOL_VERSION
+from ..wire.messages import Message, Method, encode
 
 CALL_TIMEOUT_SECONDS = 10.0  # below an update's deadline: a silent successor is asked again once
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -38,7 +38,8 @@ class Peers:
     """Calls other nodes. A connection on which a call was not answered is not used again; calls
     that are under way on it may end."""
 
-    def __init__(self, routing: Callable[[], Routing]) -> None:
+    def __init__(self, routing: Callable[[], Routing], secret: SecretSource) -> None:
+        self._secret = secret
         self._routing = routing
         self._host = host_identity()
         self._peers: dict[int, _Peer] = {}
@@ -127,11 +128,14 @@ class Peers:
         )
 
     async def _greet(self, node: NodeRecord, connection: Connection) -> None:
-        hello = HelloRequest(PROTOCOL_VERSION, self._routing().table.cluster_id, 0)
-        answer = await connection.call(
-            Method.HELLO, encode(hello), timeout_seconds=CONNECT_TIMEOUT_SECONDS
+        answer = await greet(
+            connection,
+            self._routing().table.cluster_id,
+            0,
+            self._secret,
+            timeout_seconds=CONNECT_TIMEOUT_SECONDS,
         )
-        found = decode(HelloReply, answer.header).node_id
+        found = answer.node_id
         if found != node.node_id:
             raise UnavailableError(f"storage node {node.node_id}: its address is node {found}'s")
 

@@ -42,9 +42,9 @@ class StorageProcess:
         self._disks = disks
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="storage-io")
         self._servers: list[Server] = []
-        self._peers = Peers(lambda: self._membership.routing)
+        self._peers = Peers(lambda: self._membership.routing, config.cluster_secret)
         self._membership = Membership(
-            ManagerLink(config.manager_addresses),
+            ManagerLink(config.manager_addresses, config.cluster_secret),
             self._description,
             config.cluster.lease_seconds,
             self._table_changed,
@@ -79,6 +79,7 @@ class StorageProcess:
             storage.lease_seconds,
             self._ask_tail,
             self._membership.may_serve,
+            self._config.cluster_secret,
         )
         self._targets = Targets(
             self._node_id, node, self._executor, self._peers, storage.lease_seconds

@@ -29,6 +29,8 @@ Checksum = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 ChunkBytes = Annotated[int, msgspec.Meta(ge=0, le=CHUNK_CLASS_BYTES_MAX)]
 """A length or place within one chunk."""
 Batch = Annotated[tuple[T, ...], msgspec.Meta(max_length=BATCH_ITEMS_MAX)]
+Proof = Annotated[bytes, msgspec.Meta(max_length=64)]
+"""A nonce, or a proof of the cluster's secret."""
 PageChecksums = Annotated[
     bytes, msgspec.Meta(max_length=4 * CHUNK_CLASS_BYTES_MAX // CHECKSUM_PAGE_BYTES)
 ]
@@ -47,6 +49,7 @@ class Method(IntEnum):
     LIST_CHUNKS = 7
     COMMITTED_VERSION = 8
     TARGET_STATUS = 9
+    AUTHENTICATE = 10
     SYNC_START = 10
     SYNC_INVENTORY = 11
     PUT_OUTCOMES = 12
@@ -80,11 +83,24 @@ class HelloRequest(Message, frozen=True):
     protocol_version: int
     cluster_id: str
     client_id: int
+    nonce: Proof = b""
 
 
 class HelloReply(Message, frozen=True):
+    """``nonce`` and ``proof``: over the network only (core/challenge.py)."""
+
     protocol_version: int
     node_id: int
+    nonce: Proof = b""
+    proof: Proof = b""
+
+
+class AuthenticateRequest(Message, frozen=True):
+    proof: Proof
+
+
+class AuthenticateReply(Message, frozen=True):
+    pass
 
 
 class ReserveRequest(Message, frozen=True):

@@ -150,7 +150,9 @@ class World:
             self.meta,
             context,
             FixedRouting(RoutingTable(1, "test")),
-            NodeConnections(client_id=self.meta.client_id, cluster_id="test", host=""),
+            NodeConnections(
+                client_id=self.meta.client_id, cluster_id="test", host="", secret=lambda: None
+            ),
             Findings(),
             Silence(),
         )

@@ -56,8 +56,8 @@ class Node:
         self.number = number
         self._chain = chain
         self._executor = ThreadPoolExecutor(2)
-        self.peers = Peers(lambda: chain.routing)
-        self.node = StorageNode(number, CLUSTER_ID, 1.0, self._ask_tail, lambda: True)
+        self.peers = Peers(lambda: chain.routing, lambda: None)
+        self.node = StorageNode(number, CLUSTER_ID, 1.0, self._ask_tail, lambda: True, lambda: None)
         self.folder = chain.folder / f"target-{number}"
         store = FileChunkStore(
             self.folder,

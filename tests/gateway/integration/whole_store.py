@@ -78,6 +78,7 @@ class WholeStore:
             client_id=OBSERVER_ID,
             cluster_id=routing.routing.table.cluster_id,
             host=host_identity(),
+            secret=lambda: None,
         )
         used = reserved = 0
         try:
