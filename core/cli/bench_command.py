@@ -15,6 +15,7 @@ Program = Callable[[Sequence[str]], int]
 # Benchmarks of the core; the doors register theirs as entry points ``craqen.benches``.
 _OWN = {
     "kv": "..bench.kv",
+    "chain": "..bench.chain",
     "chunk": "..bench.chunk",
     "rpc": "..bench.rpc",
     "placement": "..bench.placement",
