@@ -46,6 +46,8 @@ class Targets:
         self._quarantine_seconds = QUARANTINE_LEASES * location_lease_seconds
         self._failed: dict[int, str] = {}
         """Why targets that the table gives this node are not open."""
+        self._blocked: dict[int, str] = {}
+        """Why others are not open yet; asked again with every table."""
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self) -> Collection[Target]:
@@ -65,6 +67,7 @@ class Targets:
         for target_id in list(self._failed):
             if target_id not in mine:
                 del self._failed[target_id]
+        self._blocked.clear()
         present = {target.target_id: target for target in self.open()}
         for record in mine.values():
             chain = routing.chain_of(record.target_id)
@@ -84,6 +87,14 @@ class Targets:
         opened: Callable[[Target], None],
     ) -> None:
         folder = Path(record.folder)
+        there = self._node.targets.get(chain.chain_id)
+        if there is not None:
+            # Requests name a chain, so a node can answer for one target of it only.
+            self._blocked[record.target_id] = (
+                f"this node serves target {there.target_id} of chain {chain.chain_id} already: "
+                f"move the data by way of another node"
+            )
+            return
         if record.target_id in self._failed:
             return  # a person has to look at it; then the process is started again
         try:
@@ -130,7 +141,7 @@ class Targets:
         """What a heartbeat says of all targets."""
         failed = (
             TargetReport(target_id, LocalState.OFFLINE, 0, error)
-            for target_id, error in self._failed.items()
+            for target_id, error in (*self._failed.items(), *self._blocked.items())
         )
         return (*(_report(target, upkeep) for target in self.open()), *failed)
 
