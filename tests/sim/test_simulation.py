@@ -14,11 +14,14 @@ BLOCK = 25
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_seeds(first: int) -> None:
+    answered = actions = 0
     for seed in range(first, first + BLOCK):
         outcome = run_seed(seed, scenario_of(seed))
         assert not outcome.error, f"{command_of(outcome)}\n{outcome.error}"
-        assert outcome.answered > outcome.actions / 2
         assert not outcome.too_hard
+        answered += outcome.answered
+        actions += outcome.actions
+    assert answered > actions / 2, "most of what is asked should be answered, whatever fails"
 
 
 def test_a_seed_replays_exactly() -> None:
