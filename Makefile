@@ -1,7 +1,7 @@
 # Two commands matter: `make up` starts a store, `make test` passes the tests. Both set up what they need.
 PYTHON := .venv/bin/python
 
-.PHONY: up setup test check quick lint types compat bench wheel-test clean
+.PHONY: up setup test check quick lint types compat bench sim sim-mutations wheel-test clean
 
 up: setup ## start a store on this host (ARGS="--mount DIR --port 9000 …")
 	@.venv/bin/craqen up $(ARGS)
@@ -28,6 +28,12 @@ compat: setup ## real clients against a freshly started store; writes docs/compa
 
 bench: setup ## every figure of docs/benchmarks.md
 	@.venv/bin/craqen bench all $(ARGS)
+
+sim: setup ## the chains simulated under faults (SEEDS=10000 SEED=n SCENARIO=name JOBS=2)
+	@$(PYTHON) -m craqen.tests.sim --jobs $(or $(JOBS),2) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000)) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+sim-mutations: setup ## planted protocol bugs, each of which the simulation must catch
+	@$(PYTHON) -m craqen.tests.sim.mutations --jobs $(or $(JOBS),2)
 
 wheel-test: setup ## build the wheel, install it alone, and use it
 	@.ci/wheel-test
