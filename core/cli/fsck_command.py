@@ -54,7 +54,7 @@ class FsckCommand:
         progress: Progress = Silence() if arguments.quiet else Lines()
         choice = Choice(arguments.repair, arguments.accept_loss)
         try:
-            findings = uvloop.run(_check(config, choice, progress, verify_data=arguments.data))
+            findings = uvloop.run(check_store(config, choice, progress, verify_data=arguments.data))
         except CraqenError as error:
             print(f"craqen: the check could not be made: {error}", file=sys.stderr)
             return NOT_FINISHED
@@ -72,9 +72,11 @@ def exit_code(findings: Findings) -> int:
     return PROBLEMS if findings.problems_left() else CLEAN
 
 
-async def _check(
+async def check_store(
     config: Config, choice: Choice, progress: Progress, *, verify_data: bool
 ) -> Findings:
+    """Check the store of *config*, and repair what *choice* allows. Raises CraqenError if it cannot
+    be begun; what fails later is noted in ``Findings.incomplete``."""
     client = await connect(config, "fsck")
     try:
         context = MetaContext(

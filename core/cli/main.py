@@ -33,12 +33,14 @@ _OWN_COMMANDS = {
     "config": "config_command",
     "bench": "bench_command",
     "fsck": "fsck_command",
+    "admin": "admin_command",
 }
 _OWN_HELP = {
     "up": "start a whole store on this host",
     "manager": "run the cluster manager (started by up)",
     "storage": "run one storage process (started by up)",
     "config": "check or show the configuration",
+    "admin": "look after the cluster: status, nodes, targets, chains, rebalance, options",
     "fsck": "check metadata against chunks both ways, and repair what is safe",
     "bench": "measure, each figure beside a reference in the same run",
 }
