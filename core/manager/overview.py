@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import asdict
 
+from ..cluster.membership import SILENT_LEASES
 from ..cluster.messages import HeartbeatRequest, TargetReport
 from ..cluster.records import (
     ChainRecord,
@@ -76,6 +77,8 @@ class Overview:
             if heard is None:
                 return "not heard yet"
             return "ending" if heard[1].stopping and heard[0] < self.lease_seconds else "down"
+        if self.heard[node.node_id][0] > SILENT_LEASES * self.lease_seconds:
+            return "silent"
         return "draining" if node.state is NodeState.DRAINING else "up"
 
 

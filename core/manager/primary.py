@@ -132,7 +132,7 @@ class Primary:
             raise UnavailableError(verdict.reason)
         if not verdict.accepted:
             raise InvalidArgumentError(verdict.reason)
-        version, values = self.settings.get()
+        version, values = self.settings.for_nodes()
         return HeartbeatReply(
             self.epoch, self.lease_seconds, self._delta(request.routing_version), version, values
         )

@@ -20,6 +20,8 @@ from ..kv.store import KeyValueStore, ReadTransaction, Transaction
 VERSION_KEY = b"C/s/v"
 _CURRENT, _HISTORY = b"C/s/c", b"C/s/h"
 HISTORY_MAX = 1000
+OWN_PREFIX = "rebalance."
+"""Settings of the managers alone, some of them large: nodes are not told of them."""
 NAME_BYTES_MAX = 128
 PART_BYTES = 60_000  # of one value: FoundationDB's limit is 100 kB
 
@@ -56,6 +58,13 @@ class Settings:
     def get(self) -> tuple[int, dict[str, str]]:
         """(version, value by name)."""
         return self._version, dict(self._values)
+
+    def for_nodes(self) -> tuple[int, dict[str, str]]:
+        """(version, value by name) of what nodes are told with every heartbeat."""
+        own = OWN_PREFIX
+        return self._version, {
+            name: value for name, value in self._values.items() if not name.startswith(own)
+        }
 
     async def set(self, name: str, value: str | None, author: str) -> int:
         """Change one; None takes it back. Returns the new version.

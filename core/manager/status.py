@@ -48,7 +48,7 @@ def status(view: Overview) -> dict[str, object]:
         "replicas": view.replicas,
         "nodes": {
             "all": len(view.table.nodes),
-            "up": sum(node.node_id in view.alive for node in view.table.nodes),
+            "up": sum(view.condition(node) in ("up", "draining") for node in view.table.nodes),
             "candidates": len(view.candidates),
         },
         "targets": _target_counts(view),
@@ -153,7 +153,7 @@ def _node_troubles(view: Overview) -> Iterator[Trouble]:
         held[target.node_id] = held.get(target.node_id, 0) + 1
     for node in view.table.nodes:
         condition, number = view.condition(node), node.node_id
-        targets = f"its {held.get(number, 0)} targets do not serve"
+        targets = f"its targets ({held.get(number, 0)}) do not serve"
         if condition == "shut down":
             yield (
                 Level.DEGRADED,
@@ -173,6 +173,13 @@ def _node_troubles(view: Overview) -> Iterator[Trouble]:
                 f"node {number} was not heard by this manager yet",
                 f"if the manager has just begun, ask again in {view.lease_seconds:g} s; else start "
                 f"the node's process and see that it reaches the managers",
+            )
+        elif condition == "silent":
+            yield (
+                Level.DEGRADED,
+                f"node {number} has not been heard for {span(view.heard[number][0])}",
+                f"ask again in {view.lease_seconds:g} s; chains go on without it if it stays "
+                f"silent. Look at its host and network if this comes often",
             )
         elif condition in ("down", "ending"):
             yield _node_gone(view, node, targets)
@@ -380,7 +387,8 @@ def named(kind: str, ids: Iterable[int], word: str = "and") -> str:
     if len(numbers) > NAMED_MAX:
         shown = ", ".join(map(str, numbers[:NAMED_MAX]))
         return f"{len(numbers)} {kind}s ({shown}, …)"
-    return f"{kind}s {', '.join(map(str, numbers[:-1]))} {word} {numbers[-1]}"
+    plural = "" if word == "or" else "s"
+    return f"{kind}{plural} {', '.join(map(str, numbers[:-1]))} {word} {numbers[-1]}"
 
 
 def span(seconds: float) -> str:
