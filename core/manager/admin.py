@@ -118,6 +118,13 @@ async def answer(primary: Primary, command: str, arguments: dict[str, object]) -
     Raises InvalidArgumentError (no such command, or arguments that it does not take) and what the
     command raises: of a change, what the move raises, and what ``Primary.change`` does.
     """
+    function, taken = understood(command, arguments)
+    return await function(primary, taken)
+
+
+def understood(command: str, arguments: dict[str, object]) -> tuple[_Command, Arguments]:
+    """What carries *command* out, and its arguments. Raises InvalidArgumentError: no such command,
+    or arguments that it does not take."""
     found = _COMMANDS.get(command)
     if found is None:
         raise InvalidArgumentError(
@@ -125,10 +132,9 @@ async def answer(primary: Primary, command: str, arguments: dict[str, object]) -
         )
     kind, function = found
     try:
-        taken = msgspec.convert(arguments, kind)
+        return function, msgspec.convert(arguments, kind)
     except msgspec.ValidationError as error:
         raise InvalidArgumentError(f"admin {command}: {error}") from error
-    return await function(primary, taken)
 
 
 def overview(primary: Primary, wall_seconds: float) -> Overview:

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from ..cluster.records import ChainRecord, NodeRecord, NodeState, PublicState
 from ..cluster.table_check import disk_of
+from ..placement.rebalance import ON_ITS_WAY
 from .overview import Overview, resyncs, serving, words
 
 DISK_FREE_RATIO_LEAST = 0.10
@@ -220,6 +221,8 @@ def _target_troubles(view: Overview) -> Iterator[Trouble]:
         if node.node_id not in view.alive or node.state is NodeState.STOPPING:
             continue  # told of the node
         chain, state = place
+        if serving(chain) >= view.replicas and (state in ON_ITS_WAY or not target.made):
+            continue  # it moves here: nothing is missing meanwhile
         report = reports.get(number)
         name = f"target {number} (chain {chain.chain_id}, node {node.node_id}, {disk_of(target)})"
         if report is not None and report.error:

@@ -188,8 +188,13 @@ def test_targets_are_on_their_way() -> None:
     assert "target 3 (chain 1, node 3, /d3) waits for its turn to be filled" in text
 
 
+def test_a_target_that_moves_is_no_trouble() -> None:
+    of = view(table(SERVING, SERVING, SERVING, SYNCING))
+    assert told(of)[0] == 0
+
+
 def test_damage_scrubs_and_space() -> None:
-    said = {
+    said: dict[int, dict[str, Any]] = {
         1: {"damaged_chunks": 2},
         2: {"scrubbed_wall_seconds": NOW - SCRUB_AGE_SECONDS_MAX - 86_400},
         3: {"free_bytes": 99},
