@@ -42,6 +42,8 @@ class Outcome:
     answered: int
     too_hard: int
     """Chunks whose history the checker gave up on."""
+    crashed: bool = False
+    """Whether ``error`` is none of a promise, but of a program."""
     trace: tuple[str, ...] = ()
 
 
@@ -49,13 +51,14 @@ def run_seed(seed: int, scenario: Scenario, *, tracing: bool = False) -> Outcome
     """Play a scenario by a seed."""
     world = World(seed, tracing=tracing)
     cluster = build(world, scenario.settings(world.random))
-    error, too_hard = "", 0
+    error, too_hard, crashed = "", 0, False
     try:
         too_hard = _play(cluster, scenario)
     except Violation as violation:
         error = str(violation)
-    except Exception:
+    except Exception as exception:
         error = traceback.format_exc()
+        crashed = not isinstance(exception, AssertionError)
     finally:
         for node in cluster.nodes.values():
             for disk in node.disks.values():
@@ -69,6 +72,7 @@ def run_seed(seed: int, scenario: Scenario, *, tracing: bool = False) -> Outcome
         len(actions),
         sum(action.ended < float("inf") for action in actions),
         too_hard,
+        crashed,
         tuple(world.trace or ()),
     )
 
