@@ -257,8 +257,11 @@ def _disk(text: str) -> tuple[int, str]:
 
 
 async def _status(arguments: argparse.Namespace, config: Config) -> Any:
+    client = ManagerClient(config)
     try:
-        return await _ask(config, "status", {})
+        # A single one that is silent is told of by the question itself.
+        silent = await client.silent() if len(config.manager_addresses) > 1 else []
+        return await client.admin("status", silent_managers=silent)
     except UnavailableError as error:
         remedy = (
             "start the managers, and see that they are reached from here. Storage nodes stop "
@@ -269,6 +272,8 @@ async def _status(arguments: argparse.Namespace, config: Config) -> Any:
             "state": "NO MANAGER ANSWERS: how the cluster is cannot be told",
             "troubles": [{"level": 2, "what": str(error), "remedy": remedy}],
         }
+    finally:
+        await client.close()
 
 
 async def _upload(arguments: argparse.Namespace, config: Config) -> Any:

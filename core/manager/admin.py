@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +39,11 @@ from .table_text import document, parse
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Base of what commands take."""
+
+
+class Status(Arguments):
+    silent_managers: list[str] = []
+    """What the one who asks could not reach, and why."""
 
 
 class Nodes(Arguments):
@@ -170,6 +176,11 @@ def _shows(show: Callable[[Overview], object]) -> tuple[type[Arguments], _Comman
         return show(overview(primary, time.time()))
 
     return Arguments, tell
+
+
+async def _status(primary: Primary, taken: Status) -> object:
+    view = overview(primary, time.time())
+    return status(replace(view, silent_managers=taken.silent_managers))
 
 
 def _done(text: str, **more: object) -> dict[str, object]:
@@ -454,7 +465,7 @@ async def _history(primary: Primary, _: Arguments) -> object:
 _Command = Callable[[Primary, Any], Awaitable[object]]
 
 _COMMANDS: dict[str, tuple[type[Arguments], _Command]] = {
-    "status": _shows(status),
+    "status": (Status, _status),
     "nodes": _shows(node_rows),
     "targets": _shows(target_rows),
     "chains": _shows(chain_rows),

@@ -25,6 +25,7 @@ class ManagerClient:
         self._link = ManagerLink(config.manager_addresses, config.cluster_secret)
         self._patience_seconds = PRIMARY_LEASES * config.cluster.lease_seconds
         self._addresses = config.manager_addresses
+        self._secret = config.cluster_secret
 
     async def admin(self, command: str, **arguments: object) -> Any:
         """Have the primary carry out *command*; returns its result.
@@ -48,6 +49,21 @@ class ManagerClient:
                         f"is the store running?"
                     ) from error
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def silent(self) -> list[str]:
+        """Which managers do not answer, and why."""
+        told = await asyncio.gather(*map(self._silence_of, self._addresses))
+        return [one for one in told if one]
+
+    async def _silence_of(self, address: str) -> str:
+        link = ManagerLink([address], self._secret)
+        try:
+            await link.reach()
+        except UnavailableError as error:
+            return str(error)
+        finally:
+            await link.close()
+        return ""
 
     async def close(self) -> None:
         """End the connection."""

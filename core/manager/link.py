@@ -44,6 +44,10 @@ class ManagerLink:
             raise
         return decode(reply_kind, reply.header)
 
+    async def reach(self) -> None:
+        """See that the next manager answers, primary or not. Raises UnavailableError."""
+        await self._connected()
+
     async def _connected(self) -> Connection:
         async with self._connecting:
             if self._connection is None:

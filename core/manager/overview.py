@@ -49,6 +49,8 @@ class Overview:
     """By node: seconds since its last heartbeat to this manager, and that heartbeat."""
     candidates: Sequence[HeartbeatRequest] = ()
     plan: Plan | None = None
+    silent_managers: Sequence[str] = ()
+    """Managers that did not answer who asks: which, and why."""
 
     def reports(self) -> dict[int, TargetReport]:
         """What nodes that are alive last said, by target."""

@@ -38,6 +38,9 @@ AT_ONCE = "rebalance.chains_at_once"
 
 AUTHOR = "rebalance"
 
+STEPS_MAX = 64
+"""Carried out in one change of the table, so that the manager is not held up for long."""
+
 Wanted = Mapping[int, Sequence[Disk]]
 """The disks wanted of each chain, head first."""
 
@@ -121,9 +124,9 @@ async def rebalance_tick(primary: Primary) -> None:
 
 
 def carry_out(table: RoutingTable, wanted: Wanted, at_once: int) -> RoutingTable:
-    """*table* after the steps that are safe in it. A step that the table refuses after all (its
-    node is being drained or stopped) is left for the next time."""
-    for step in _next(table, wanted, at_once).steps:
+    """*table* after the first of the steps that are safe in it. A step that the table refuses after
+    all (its node is being drained or stopped) is left for the next time."""
+    for step in _next(table, wanted, at_once).steps[:STEPS_MAX]:
         try:
             table = _after(table, step, len(wanted[step.chain_id]))
         except (ConflictError, InvalidArgumentError):

@@ -92,6 +92,12 @@ def _troubles(view: Overview) -> Iterator[Trouble]:
             "add the nodes (`craqen admin node add --all`), then `craqen admin init`",
         )
     yield from _chains_without_server(view)
+    for told in view.silent_managers:
+        yield (
+            Level.DEGRADED,
+            f"{told} (seen from where this was asked)",
+            "start it; when the primary ends as well, nobody takes its place",
+        )
     yield from _node_troubles(view)
     yield from _target_troubles(view)
     yield from _reduced_chains(view)

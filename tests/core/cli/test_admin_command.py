@@ -165,3 +165,19 @@ def test_lists_have_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == "node state heard targets serving domain disks addresses".split()
     assert row.split() == ["1", "up", "0", "s", "ago", "3", "3", "-", long, "tcp://n1:1"]
+
+
+def test_status_looks_for_managers_that_are_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def silent(self: Manager) -> list[str]:
+        return ["manager at tcp://127.0.0.1:2: refused"]
+
+    monkeypatch.setattr(Manager, "silent", silent, raising=False)
+    monkeypatch.setenv("CRAQEN_CLUSTER_MANAGERS", '["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]')
+    Manager.answer = {"level": 1, "state": "degraded", "troubles": []}
+    assert main(["admin", "status"]) == 1
+    assert capsys.readouterr().out == "degraded\n"
+    ((command, arguments),) = Manager.asked
+    understood(command, arguments)
+    assert arguments == {"silent_managers": ["manager at tcp://127.0.0.1:2: refused"]}

@@ -188,6 +188,14 @@ def test_targets_are_on_their_way() -> None:
     assert "target 3 (chain 1, node 3, /d3) waits for its turn to be filled" in text
 
 
+def test_a_manager_does_not_answer() -> None:
+    silent = ["manager at tcp://m2:1: connection refused"]
+    level, text = told(view(table(SERVING, SERVING, SERVING), silent_managers=silent))
+    assert level == 1
+    assert "manager at tcp://m2:1: connection refused" in text
+    assert "=> start it" in text
+
+
 def test_a_target_that_moves_is_no_trouble() -> None:
     of = view(table(SERVING, SERVING, SERVING, SYNCING))
     assert told(of)[0] == 0
