@@ -170,7 +170,8 @@ def _build(settings: dict[str, dict[str, Any]], base: Path, source: str) -> Conf
     storage["disks"] = [os.path.normpath(data_folder / Path(disk).expanduser()) for disk in disks]
     if len(set(storage["disks"])) != len(storage["disks"]):
         raise ConfigError(f"{source}: storage.disks: a folder is named twice: {disks!r}")
-    if storage.get("replicas", 1) > len(disks):
+    several_hosts = bool(settings["cluster"].get("managers"))
+    if not several_hosts and storage.get("replicas", 1) > len(disks):
         raise ConfigError(
             f"{source}: storage.replicas: expected at most the number of disks ({len(disks)}), "
             f"found {storage['replicas']!r}"

@@ -12,6 +12,9 @@ from .fsck_command import plain
 WIDTH = 4096
 """Tables are as wide as they are, so that each line is one thing; the terminal may wrap it."""
 
+VALUE_SHOWN = 40
+"""Characters of an option's value in the history; --json has more."""
+
 _MARKS = {1: "*", 2: "!"}
 
 
@@ -214,12 +217,17 @@ def show_history(rows: list[dict[str, Any]]) -> None:
                 time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["wall_seconds"])),
                 row["author"],
                 row["name"],
-                row["before"],
-                row["value"],
+                _shortened(row["before"]),
+                _shortened(row["value"]),
             )
             for row in rows
         ],
     )
+
+
+def _shortened(value: str | None) -> str | None:
+    """A placement fills no screen."""
+    return value if value is None or len(value) <= VALUE_SHOWN else f"{value[:VALUE_SHOWN]}…"
 
 
 def show_chunks(told: dict[str, Any]) -> None:

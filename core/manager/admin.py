@@ -159,7 +159,7 @@ def overview(primary: Primary, wall_seconds: float) -> Overview:
         wall_seconds,
         frozenset(one for one in heard if membership.alive(one)),
         heard,
-        membership.candidates(),
+        sorted(membership.candidates(), key=lambda one: one.node_id),
         progress(primary),
     )
 
@@ -224,10 +224,11 @@ async def _add_nodes(primary: Primary, taken: AddNodes) -> object:
             table = moves.add_node(table, record)
         return table
 
-    await primary.change(add)
+    table = await primary.change(add)
+    following = "rebalance" if table.tables else "init"
     return _done(
-        f"{named('node', ids)} added, without targets: `craqen admin rebalance` moves data there "
-        f"(`craqen admin init` if the store has no chain table yet)"
+        f"{named('node', ids)} added, without targets yet: `craqen admin {following}` "
+        f"gives them some"
     )
 
 

@@ -75,3 +75,12 @@ def test_environment_refusals(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml"):
         load_config(str(tmp_path / "absent.yaml"), {})
+
+
+def test_replicas_of_a_store_on_several_hosts_are_on_their_disks_too(tmp_path: Path) -> None:
+    file = tmp_path / "craqen.yaml"
+    file.write_text("storage: {replicas: 3}\n")
+    with pytest.raises(ConfigError, match="at most the number of disks"):
+        load_config(str(file), {})
+    file.write_text('storage: {replicas: 3}\ncluster: {managers: ["tcp://m:1"]}\n')
+    assert load_config(str(file), {}).storage.replicas == 3
