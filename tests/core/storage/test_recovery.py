@@ -143,6 +143,8 @@ def test_a_successor_that_restarts_is_filled_again(tmp_path: Path) -> None:
             await leave(chain, 2, 1)
             await fill(chain)
             await come_back(chain, 2, 1)
+            # The successor knows that it is filled a moment before its predecessor has counted.
+            await until(lambda: chain.nodes[1].upkeep.resyncs.bytes_sent > 0)
             sent = chain.nodes[1].upkeep.resyncs.bytes_sent
             await chain.stop(2)
             await chain.start(2)
