@@ -79,8 +79,17 @@ class Application:
         if authentication.hoisted_headers:
             headers = {**headers, **authentication.hoisted_headers}
         exchange = request.exchange = Exchange(
-            services, request.incoming, headers, route, authentication, request.id
+            services,
+            request.incoming,
+            headers,
+            route,
+            authentication,
+            authentication.credentials.identity,
+            request.id,
         )
+        if route.bucket and route.operation != "CreateBucket":
+            exchange.bucket_info = await services.buckets.get(route.bucket)
+        await services.authorizer.authorize(exchange)
         return await handler(exchange)
 
     def _send(self, request: _Request, reply: Reply) -> Sent:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from ..core.client.port import DataStore
 from ..core.clock import Clock
+from ..core.identity.records import Identity
 from ..core.meta.records import Inode, InodeType, Owner
 from ..core.meta.store import MetaStore
+from .access.port import Authorizer
 from .auth.authenticator import Authenticator
 from .auth.request import Authentication
+from .bucket_info import BucketCache, BucketInfo
 from .buffers import BufferPool
 from .errors import S3Error
 from .listings import Person
@@ -30,9 +33,9 @@ class Services:
     clock: Clock
     router: Router
     authenticator: Authenticator
+    authorizer: Authorizer
+    buckets: BucketCache
     region: str
-    owner: Owner
-    person: Person
     removal_grace_seconds: float
     head: ServerHead
 
@@ -43,9 +46,11 @@ class Exchange:
     __slots__ = (
         "authentication",
         "bucket",
+        "bucket_info",
         "continued",
         "headers",
         "id",
+        "identity",
         "key",
         "query",
         "receiver",
@@ -61,6 +66,7 @@ class Exchange:
         headers: dict[str, str],
         route: Route,
         authentication: Authentication,
+        identity: Identity,
         request_id: str,
     ) -> None:
         self.services = services
@@ -69,11 +75,31 @@ class Exchange:
         self.route = route
         _, self.bucket, self.key, self.query = route
         self.authentication = authentication
+        self.identity = identity
+        self.bucket_info: BucketInfo | None = None
+        """The bucket as it was when the request was authorised; None for the service and for a
+        bucket that is to be made."""
         self.id = request_id
         self.continued = False
         """Whether a client that asked was told to send its body."""
         self.receiver: BodyReceiver | None = None
         """What receives the body past aiohttp, from when it does."""
+
+    @property
+    def owner(self) -> Owner:
+        """Whose files the request makes."""
+        return Owner(self.identity.uid, self.identity.gid)
+
+    @property
+    def person(self) -> Person:
+        """Who asks, as documents name an owner."""
+        return Person(self.identity.canonical_id, self.identity.display_name)
+
+    @property
+    def settings(self) -> BucketInfo:
+        """The bucket and its settings, for operations on one that exists."""
+        assert self.bucket_info is not None
+        return self.bucket_info
 
     @property
     def expects_continue(self) -> bool:

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from ..core.client.connect import Client, connect
 from ..core.clock import SystemClock
 from ..core.errors import ConfigError, OperatorError
-from ..core.meta.records import Owner
 from ..core.options import Config
+from .access.account import AccountAuthorizer
 from .app import Application
 from .auth.authenticator import Authenticator
 from .auth.credential_file import FileCredentialStore
+from .bucket_info import BucketCache
 from .buffers import BufferPool
 from .exchange import Services
-from .listings import Person
 from .protocol import CONNECTIONS_MAX, GatewayServer
 from .reply import ServerHead
 from .routing import Router
@@ -31,7 +31,6 @@ DRAIN_SECONDS = 10.0  # for requests under way when the worker stops
 BACKLOG = 1024
 DESCRIPTORS_BESIDE = 1024  # block files, sockets of the store, the rest
 LEASE_CHECK_SECONDS = 1.0
-ROOT_NAME = "root"
 
 _log = logging.getLogger("craqen.gateway")
 
@@ -43,7 +42,9 @@ async def run_worker(config: Config, number: int, ready: Callable[[str], None]) 
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     certificates = Certificates(config) if config.gateway.tls else None
-    credentials = FileCredentialStore(config.credentials_file)
+    credentials = FileCredentialStore(
+        config.credentials_file, uid=config.gateway.uid, gid=config.gateway.gid
+    )
     _raise_descriptor_limit()
     client = await connect(config, f"gateway {number}")
     try:
@@ -110,9 +111,9 @@ def _services(config: Config, client: Client, credentials: FileCredentialStore) 
         clock=SystemClock(),
         router=Router(options.base_domains),
         authenticator=Authenticator(credentials, region=options.region),
+        authorizer=AccountAuthorizer(),
+        buckets=BucketCache(client.meta),
         region=options.region,
-        owner=Owner(options.uid, options.gid),
-        person=Person(ROOT_NAME, ROOT_NAME),
         removal_grace_seconds=config.meta.removal_grace_seconds,
         head=ServerHead(secrets.token_hex(16)),
     )

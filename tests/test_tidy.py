@@ -28,6 +28,7 @@ CORE_LAYERS = [
     {"craq"},
     {"placement"},
     {"manager"},
+    {"identity"},
     {"meta", "storage"},
     {"client"},
     {"fsck"},

@@ -3,6 +3,8 @@ thing."""
 
 from __future__ import annotations
 
+import msgspec
+
 from ..errors import AlreadyExistsError, InvalidArgumentError, NotEmptyError
 from ..ids import ROOT_INODE_ID
 from ..kv.keys import prefix_end
@@ -14,6 +16,7 @@ from .schema import (
     BUCKET_PREFIX,
     ENTRY_EXPLICIT,
     Entry,
+    aspect_of,
     bucket_key,
     decode_bucket,
     encode,
@@ -120,6 +123,20 @@ class Buckets:
 
         return await self._context.kv.read(read)
 
+    async def bucket_settings(
+        self, name: str, *, known: Bucket | None = None
+    ) -> tuple[Bucket, dict[str, bytes] | None]:
+        """The bucket and its settings, as far as they are not known."""
+
+        async def read(tx: ReadTransaction) -> tuple[Bucket, dict[str, bytes] | None]:
+            bucket = await find_bucket(tx, name)
+            if bucket == known:
+                return bucket, None
+            rows = await tx.get_range(*setting_range(bucket.inode_id))
+            return bucket, {aspect_of(key): value for key, value in rows}
+
+        return await self._context.kv.read(read)
+
     async def get_bucket_setting(self, bucket: str, aspect: str) -> bytes | None:
         """A setting as it was stored; None if it is not set."""
 
@@ -139,6 +156,11 @@ class Buckets:
                 tx.clear(key)
             else:
                 tx.set(key, value)
+            version = found.settings_version + 1
+            tx.set(
+                bucket_key(bucket),
+                encode(msgspec.structs.replace(found, settings_version=version)),
+            )
 
         await self._context.kv.transact(write)
 

@@ -169,7 +169,10 @@ class Bucket(Record, frozen=True):
     inode_id: int
     created_ns: int
     owner: str
+    """Canonical id of the account that owns it."""
     region: str
+    settings_version: int = 0
+    """Rises whenever a setting changes: who keeps settings reads them anew then."""
 
 
 class WriteConditions(msgspec.Struct, frozen=True, gc=False):

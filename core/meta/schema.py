@@ -284,6 +284,11 @@ def setting_key(bucket_id: int, aspect: str) -> bytes:
     return b"k" + _U64.pack(bucket_id) + aspect.encode()
 
 
+def aspect_of(key: bytes) -> str:
+    """The aspect of a setting's key."""
+    return key[9:].decode()
+
+
 def setting_range(bucket_id: int) -> tuple[bytes, bytes]:
     return b"k" + _U64.pack(bucket_id), b"k" + _U64.pack(bucket_id + 1)
 

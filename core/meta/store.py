@@ -60,9 +60,18 @@ class ObjectStore(Protocol):
         self, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> list[Bucket]: ...
 
+    async def bucket_settings(
+        self, name: str, *, known: Bucket | None = None
+    ) -> tuple[Bucket, dict[str, bytes] | None]:
+        """The bucket and all its settings by aspect; None instead of the settings if they are still
+        those of *known*."""
+        ...
+
     async def get_bucket_setting(self, bucket: str, aspect: str) -> bytes | None: ...
 
-    async def set_bucket_setting(self, bucket: str, aspect: str, value: bytes | None) -> None: ...
+    async def set_bucket_setting(self, bucket: str, aspect: str, value: bytes | None) -> None:
+        """Store a setting, or remove it (None), and raise ``Bucket.settings_version``."""
+        ...
 
     async def get_object(self, bucket: str, key: bytes, *, with_data: bool = True) -> ObjectView:
         """Read inode and (``with_data``) inline bytes of *key*. This is the GET and HEAD hot

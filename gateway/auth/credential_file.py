@@ -10,9 +10,12 @@ from typing import Any
 import yaml
 
 from ...core.errors import ConfigError
-from .credentials import Credentials
+from .credentials import Credentials, account_identity
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # a hundred thousand keys; a larger file is not one of ours
+
+ROOT_NAME = "root"
+"""The display name of the store's own account where a key has none."""
 
 _FIELDS = {"access_key": True, "secret_key": True, "name": False}
 
@@ -28,9 +31,11 @@ class FileCredentialStore:
     Read at the start and by ``reload``; ``get`` does no I/O.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Raises ConfigError as ``reload`` does."""
+    def __init__(self, path: str | Path, *, uid: int = 0, gid: int = 0) -> None:
+        """Who has one of these keys makes files of *uid* and *gid*. Raises ConfigError as
+        ``reload`` does."""
         self._path = Path(path)
+        self._uid, self._gid = uid, gid
         self._credentials: dict[str, Credentials] = {}
         self.reload()
 
@@ -43,7 +48,7 @@ class FileCredentialStore:
         Raises ConfigError if the file is missing, readable by others, or not of the form above. No
         secret is ever in the message.
         """
-        self._credentials = _parse(self._read(), self._path)
+        self._credentials = _parse(self._read(), self._path, self._uid, self._gid)
 
     def _read(self) -> bytes:
         try:
@@ -69,7 +74,7 @@ class FileCredentialStore:
         return data
 
 
-def _parse(data: bytes, path: Path) -> dict[str, Credentials]:
+def _parse(data: bytes, path: Path, uid: int, gid: int) -> dict[str, Credentials]:
     try:
         document = yaml.safe_load(data)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -85,7 +90,7 @@ def _parse(data: bytes, path: Path) -> dict[str, Credentials]:
         )
     found: dict[str, Credentials] = {}
     for number, entry in enumerate(entries, 1):
-        credentials = _entry(entry, f"credentials file {path}, entry {number}")
+        credentials = _entry(entry, f"credentials file {path}, entry {number}", uid, gid)
         if credentials.access_key in found:
             raise ConfigError(
                 f"credentials file {path}, entry {number}: access_key "
@@ -95,7 +100,7 @@ def _parse(data: bytes, path: Path) -> dict[str, Credentials]:
     return found
 
 
-def _entry(entry: Any, where: str) -> Credentials:
+def _entry(entry: Any, where: str, uid: int, gid: int) -> Credentials:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: expected access_key, secret_key and name")
     unknown = sorted(str(name) for name in entry if name not in _FIELDS)
@@ -108,5 +113,5 @@ def _entry(entry: Any, where: str) -> Credentials:
     return Credentials(
         access_key=entry["access_key"],
         secret_key=entry["secret_key"],
-        name=entry.get("name", "") or entry["access_key"],
+        identity=account_identity(entry.get("name", "") or ROOT_NAME, uid=uid, gid=gid),
     )

@@ -5,6 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ...core.identity.records import FIRST_ACCOUNT_ID, Identity, Principal, canonical_id_of
+
+
+def account_identity(name: str, *, uid: int = 0, gid: int = 0) -> Identity:
+    """The store's own account, shown as *name*; its files belong to *uid* and *gid*."""
+    return Identity(
+        Principal.ACCOUNT,
+        FIRST_ACCOUNT_ID,
+        canonical_id_of(FIRST_ACCOUNT_ID),
+        name,
+        f"arn:aws:iam::{FIRST_ACCOUNT_ID}:root",
+        FIRST_ACCOUNT_ID,
+        uid=uid,
+        gid=gid,
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -12,8 +28,8 @@ class Credentials:
 
     access_key: str
     secret_key: str = field(repr=False)
-    name: str = ""
-    """The user; shown as the owner of buckets and objects."""
+    identity: Identity
+    """Whom it stands for."""
     session_token: str = field(default="", repr=False)
     """Not empty for temporary credentials: requests must carry it."""
     expires_seconds: float | None = None

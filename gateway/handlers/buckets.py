@@ -35,7 +35,7 @@ async def list_buckets(exchange: Exchange) -> Reply:
     region = query.get("bucket-region")
     shown = [bucket for bucket in buckets[:limit] if not region or _region(exchange) == region]
     return xml_reply(
-        documents.list_buckets(shown, services.person, prefix=prefix, next_token=next_token)
+        documents.list_buckets(shown, exchange.person, prefix=prefix, next_token=next_token)
     )
 
 
@@ -57,9 +57,9 @@ async def create_bucket(exchange: Exchange) -> Reply:
     try:
         await services.meta.create_bucket(
             exchange.bucket,
-            owner=services.person.id,
+            owner=exchange.person.id,
             region=services.region,
-            as_owner=services.owner,
+            as_owner=exchange.owner,
         )
     except AlreadyExistsError:
         if services.region != "us-east-1":

@@ -81,7 +81,7 @@ async def copy_object(exchange: Exchange) -> Reply:
         source.key,
         exchange.bucket,
         exchange.key,
-        services.owner,
+        exchange.owner,
         attributes=attributes,
         source_generation=(inode.inode_id, inode.generation),
         conditions=write_conditions(headers),

@@ -66,7 +66,7 @@ async def list_v1(exchange: Exchange) -> Reply:
             page.entries,
             marker=marker,
             next_marker=page.next_after,
-            owner=exchange.services.person,
+            owner=exchange.person,
         )
     )
 
@@ -90,7 +90,7 @@ async def list_v2(exchange: Exchange) -> Reply:
             start_after=start_after,
             continuation_token=token,
             next_token=None if page.next_after is None else encode_token(page.next_after),
-            owner=exchange.services.person if fetch_owner else None,
+            owner=exchange.person if fetch_owner else None,
         )
     )
 
@@ -114,6 +114,6 @@ async def list_versions(exchange: Exchange) -> Reply:
             key_marker=marker,
             version_id_marker=version_marker,
             next_key_marker=page.next_after,
-            owner=exchange.services.person,
+            owner=exchange.person,
         )
     )

@@ -66,7 +66,7 @@ async def create(exchange: Exchange) -> Reply:
         exchange.bucket,
         exchange.key,
         attributes_of(exchange.headers),
-        services.owner,
+        exchange.owner,
         checksum_algorithm=algorithm,
         checksum_type=kind,
     )
@@ -138,7 +138,7 @@ async def list_parts(exchange: Exchange) -> Reply:
             marker=marker,
             limit=limit,
             truncated=more,
-            owner=exchange.services.person,
+            owner=exchange.person,
         )
     )
 
@@ -160,7 +160,7 @@ async def list_uploads(exchange: Exchange) -> Reply:
             key_marker=key_marker,
             upload_id_marker=id_marker,
             next_markers=page.next_markers,
-            owner=exchange.services.person,
+            owner=exchange.person,
         )
     )
 

@@ -42,7 +42,7 @@ async def put_object(exchange: Exchange) -> Reply:
             exchange.key,
             received.content,
             attributes,
-            services.owner,
+            exchange.owner,
             conditions=conditions,
         )
     )

@@ -22,13 +22,13 @@ from craqen.core.clock import SystemClock
 from craqen.core.kv.memory import MemoryStore
 from craqen.core.kv.store import ReadTransaction
 from craqen.core.meta.local import LocalMetaStore
-from craqen.core.meta.records import Owner
 from craqen.core.meta.schema import session_range
 from craqen.core.options import MetaOptions
+from craqen.gateway.access.account import AccountAuthorizer
 from craqen.gateway.auth.authenticator import Authenticator
+from craqen.gateway.bucket_info import BucketCache
 from craqen.gateway.buffers import BufferPool
 from craqen.gateway.exchange import Services
-from craqen.gateway.listings import Person
 from craqen.gateway.protocol import CONNECTIONS_MAX
 from craqen.gateway.reply import ServerHead
 from craqen.gateway.routing import Router
@@ -96,8 +96,8 @@ class Gateway:
                 router=Router([BASE_DOMAIN]),
                 authenticator=Authenticator(OneUser(), region=REGION),
                 region=REGION,
-                owner=Owner(7, 8),
-                person=Person("root", "root"),
+                authorizer=AccountAuthorizer(),
+                buckets=BucketCache(self.meta),
                 removal_grace_seconds=options.removal_grace_seconds,
                 head=ServerHead("host"),
             )

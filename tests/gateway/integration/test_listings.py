@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from craqen.tests.gateway.integration.raw_client import RawClient
 from craqen.tests.gateway.integration.test_buckets import failure
+from craqen.tests.gateway.unit.signing_client import TESTER
 
 KEYS = sorted(
     [
@@ -122,7 +123,10 @@ def test_what_a_listing_says_of_an_object(s3: Any, filled: str) -> None:
     entry = page["Contents"][0]
     assert (entry["ETag"], entry["Size"], entry["StorageClass"]) == (head["ETag"], 3, "STANDARD")
     assert entry["LastModified"].replace(microsecond=0) == head["LastModified"]
-    assert entry["Owner"] == {"DisplayName": "root", "ID": "root"}
+    assert entry["Owner"] == {
+        "DisplayName": TESTER.display_name,
+        "ID": TESTER.canonical_id,
+    }
     without = s3.list_objects_v2(Bucket=filled, Prefix="a/b")["Contents"][0]
     assert "Owner" not in without
 

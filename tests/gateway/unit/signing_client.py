@@ -11,7 +11,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 
-from craqen.gateway.auth.credentials import Credentials
+from craqen.gateway.auth.credentials import Credentials, account_identity
 from craqen.gateway.auth.request import SignedRequest
 from craqen.gateway.headers import fold_headers
 
@@ -19,12 +19,14 @@ ACCESS_KEY = "TESTACCESSKEY"
 SECRET_KEY = "a/secret+key=with%characters"
 REGION = "eu-test-1"
 
+TESTER = account_identity("tester", uid=7, gid=8)
+
 
 class OneUser:
     """A credential store with one entry."""
 
     def __init__(self, credentials: Credentials | None = None) -> None:
-        self.credentials = credentials or Credentials(ACCESS_KEY, SECRET_KEY, "tester")
+        self.credentials = credentials or Credentials(ACCESS_KEY, SECRET_KEY, TESTER)
 
     def get(self, access_key: str) -> Credentials | None:
         return self.credentials if access_key == self.credentials.access_key else None

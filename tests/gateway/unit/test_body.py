@@ -29,6 +29,7 @@ from craqen.gateway.body.checksums import (
 from craqen.gateway.body.digest import EMPTY_MD5, multipart_etag, quote_etag, unquote_etag
 from craqen.gateway.body.verification import BodyResult, BodyVerifier
 from craqen.gateway.errors import S3Error
+from craqen.tests.gateway.unit.signing_client import TESTER
 
 DATA = bytes(range(256)) * 20
 
@@ -46,7 +47,7 @@ CHECK_VALUES = {
 
 def authentication(content_sha256: str = "") -> Authentication:
     payload = Payload.LITERAL if content_sha256 else Payload.UNSIGNED
-    return Authentication(Credentials("a", "b"), payload, content_sha256, None, False, {})
+    return Authentication(Credentials("a", "b", TESTER), payload, content_sha256, None, False, {})
 
 
 def verifier(

@@ -179,8 +179,8 @@ def test_credentials_file(tmp_path: Path) -> None:
     first, second = store.get("AK1"), store.get("AK2")
     assert first is not None
     assert second is not None
-    assert (first.secret_key, first.name) == ("s3cret/one", "root")
-    assert second.name == "AK2"
+    assert (first.secret_key, first.identity.display_name) == ("s3cret/one", "root")
+    assert second.identity.display_name == "root"
     assert store.get("AK3") is None
     credentials_file(tmp_path, "credentials: [{access_key: AK3, secret_key: three}]")
     store.reload()

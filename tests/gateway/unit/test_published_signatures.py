@@ -12,6 +12,7 @@ from craqen.gateway.auth.chunked import ChunkDecoder, decoded_length_bytes, trai
 from craqen.gateway.auth.credentials import Credentials
 from craqen.gateway.auth.request import Authentication, Payload, SignedRequest
 from craqen.gateway.errors import S3Error
+from craqen.tests.gateway.unit.signing_client import TESTER
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -21,7 +22,7 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 class OneKey:
     def get(self, access_key: str) -> Credentials | None:
-        return Credentials(ACCESS_KEY, SECRET_KEY) if access_key == ACCESS_KEY else None
+        return Credentials(ACCESS_KEY, SECRET_KEY, TESTER) if access_key == ACCESS_KEY else None
 
 
 def authenticate(request: SignedRequest, now: float = NOW) -> Authentication:

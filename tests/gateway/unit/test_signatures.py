@@ -23,6 +23,7 @@ from craqen.tests.gateway.unit.signing_client import (
     ACCESS_KEY,
     REGION,
     SECRET_KEY,
+    TESTER,
     OneUser,
     now,
     presign,
@@ -79,7 +80,7 @@ def test_what_boto_signs_verifies(
     method: str, url: str, headers: dict[str, str], body: bytes
 ) -> None:
     answer = check(sign(method, url, headers, body))
-    assert answer.credentials.name == "tester"
+    assert answer.credentials.identity.display_name == "tester"
     assert answer.payload is Payload.LITERAL
     assert answer.content_sha256 == hashlib.sha256(body).hexdigest()
     assert answer.chunk_signing is None
@@ -133,7 +134,7 @@ def test_components_in_any_order() -> None:
 
 
 def test_presigned_with_hoisted_headers_and_token() -> None:
-    credentials = Credentials(ACCESS_KEY, SECRET_KEY, session_token="a/token+=")
+    credentials = Credentials(ACCESS_KEY, SECRET_KEY, TESTER, session_token="a/token+=")
     request = presign("PUT", URL + "?x-amz-storage-class=STANDARD", token="a/token+=")
     answer = check(request, credentials=credentials)
     assert answer.presigned
@@ -229,7 +230,7 @@ def test_any_changed_character_of_a_presigned_url_is_refused(data: st.DataObject
 
 
 def test_wrong_secret_shows_what_was_signed_and_no_secret() -> None:
-    credentials = Credentials(ACCESS_KEY, "another secret")
+    credentials = Credentials(ACCESS_KEY, "another secret", TESTER)
     error = refusal(sign("GET", URL), credentials=credentials)
     assert (error.code, error.status) == ("SignatureDoesNotMatch", 403)
     assert error.fields["StringToSign"].startswith("AWS4-HMAC-SHA256\n")
@@ -273,7 +274,7 @@ def test_clock_skew(offset: int) -> None:
 
 
 def test_unknown_key() -> None:
-    error = refusal(sign("GET", URL), credentials=Credentials("OTHER", SECRET_KEY))
+    error = refusal(sign("GET", URL), credentials=Credentials("OTHER", SECRET_KEY, TESTER))
     assert (error.code, error.fields["AWSAccessKeyId"]) == ("InvalidAccessKeyId", ACCESS_KEY)
 
 
@@ -292,7 +293,7 @@ def test_wrong_service() -> None:
 
 def test_tokens() -> None:
     temporary = Credentials(
-        ACCESS_KEY, SECRET_KEY, session_token="token", expires_seconds=now() + 60
+        ACCESS_KEY, SECRET_KEY, TESTER, session_token="token", expires_seconds=now() + 60
     )
     assert check(sign("GET", URL, token="token"), credentials=temporary).credentials == temporary
     assert refusal(sign("GET", URL, token="other"), credentials=temporary).code == "InvalidToken"
@@ -434,13 +435,13 @@ def test_a_changed_secret_counts_at_once() -> None:
     authenticator = Authenticator(users, region=REGION)
     request = sign("GET", URL)
     authenticator.authenticate(request, now())
-    users.credentials = Credentials(ACCESS_KEY, "rotated")
+    users.credentials = Credentials(ACCESS_KEY, "rotated", TESTER)
     with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
         authenticator.authenticate(request, now())
 
 
 def test_secrets_do_not_show() -> None:
-    credentials = Credentials(ACCESS_KEY, SECRET_KEY, session_token="hidden token")
+    credentials = Credentials(ACCESS_KEY, SECRET_KEY, TESTER, session_token="hidden token")
     assert SECRET_KEY not in repr(credentials)
     assert "hidden" not in repr(credentials)
     answer = check(sign("PUT", URL, content_sha256=Payload.CHUNKS_SIGNED.value))

@@ -1,0 +1,62 @@
+"""A bucket with its settings, parsed once and used until they change.
+
+Every request reads the bucket's record; only when its ``settings_version`` moved are the settings
+read anew. So a change by any worker or door holds for the next request of all, at the cost of one
+key read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+from ..core.meta.records import Bucket
+from ..core.meta.store import MetaStore
+
+BUCKETS_CACHED_MAX = 1024
+
+T = TypeVar("T")
+
+
+class BucketInfo:
+    """One bucket as one transaction saw it."""
+
+    __slots__ = ("_parsed", "record", "settings")
+
+    def __init__(self, record: Bucket, settings: Mapping[str, bytes]) -> None:
+        self.record = record
+        self.settings = settings
+        self._parsed: dict[str, object] = {}
+
+    def parsed(self, aspect: str, parse: Callable[[bytes], T]) -> T | None:
+        """The setting *aspect* as *parse* gives it, parsed at most once; None if it is not set."""
+        found = self._parsed.get(aspect)
+        if found is None:
+            value = self.settings.get(aspect)
+            if value is None:
+                return None
+            found = self._parsed[aspect] = parse(value)
+        return cast(T, found)
+
+
+class BucketCache:
+    """The buckets that a worker has seen last; at most BUCKETS_CACHED_MAX."""
+
+    def __init__(self, meta: MetaStore) -> None:
+        self._meta = meta
+        self._buckets: OrderedDict[str, BucketInfo] = OrderedDict()
+
+    async def get(self, name: str) -> BucketInfo:
+        """The bucket as it is now. Raises BucketNotFoundError."""
+        cached = self._buckets.get(name)
+        known = None if cached is None else cached.record
+        record, settings = await self._meta.bucket_settings(name, known=known)
+        if settings is None:
+            assert cached is not None
+            return cached
+        found = self._buckets[name] = BucketInfo(record, settings)
+        self._buckets.move_to_end(name)
+        if len(self._buckets) > BUCKETS_CACHED_MAX:
+            self._buckets.popitem(last=False)
+        return found
