@@ -7,7 +7,7 @@ a call.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -37,6 +37,7 @@ PageChecksums = Annotated[
 """CRC32C of each page of a chunk, packed."""
 
 
+@unique
 class Method(IntEnum):
     """What a call asks for."""
 
@@ -49,12 +50,12 @@ class Method(IntEnum):
     LIST_CHUNKS = 7
     COMMITTED_VERSION = 8
     TARGET_STATUS = 9
-    AUTHENTICATE = 10
     SYNC_START = 10
     SYNC_INVENTORY = 11
     PUT_OUTCOMES = 12
     SYNC_DONE = 13
     FETCH_CHUNK = 14
+    AUTHENTICATE = 15
     HEARTBEAT = 32
     FOLLOW_ROUTING = 33
     ADMIN = 34
