@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..core.meta.records import Bucket, Part, Upload
+from ..core.meta.records import Bucket, Part, PartSize, Upload
 from .body.checksums import ALGORITHMS, Algorithm
 from .errors import S3Error
 from .listings import ListQuery, Person, plain_text, url_text
 from .times import iso_milliseconds
 from .xml_text import NAMESPACE, XML_DECLARATION, escape
+
+
+class PartsPage(NamedTuple):
+    """A page of the parts that an object was made of."""
+
+    total: int
+    marker: int
+    limit: int
+    parts: Sequence[tuple[int, PartSize]]
+    """With their numbers."""
+    truncated: bool
 
 
 class DeleteFailure(NamedTuple):
@@ -196,6 +207,43 @@ def copy_part(etag: str, modified_ns: int, checksums: Mapping[str, str]) -> byte
         f"<LastModified>{iso_milliseconds(modified_ns)}</LastModified>",
         _etag(etag),
         _checksums(checksums),
+    )
+
+
+def object_attributes(
+    *,
+    etag: str | None,
+    checksums: Mapping[str, str],
+    checksum_type: str,
+    parts: PartsPage | None,
+    storage_class: str | None,
+    size: int | None,
+) -> bytes:
+    """GetObjectAttributesResponse; what was not asked for is None or empty. The ETag stands without
+    quotes here."""
+    checksum = _checksums(checksums, checksum_type)
+    return _document(
+        "GetObjectAttributesResponse",
+        "" if etag is None else _element("ETag", etag),
+        f"<Checksum>{checksum}</Checksum>" if checksum else "",
+        "" if parts is None else _object_parts(parts),
+        "" if storage_class is None else _element("StorageClass", storage_class),
+        "" if size is None else f"<ObjectSize>{size}</ObjectSize>",
+    )
+
+
+def _object_parts(page: PartsPage) -> str:
+    rows = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><Size>{part.size}</Size>"
+        f"{_checksums(part.checksums)}</Part>"
+        for number, part in page.parts
+    )
+    last = page.parts[-1][0] if page.parts else page.marker
+    return (
+        f"<ObjectParts><PartsCount>{page.total}</PartsCount>"
+        f"<PartNumberMarker>{page.marker}</PartNumberMarker>"
+        f"<NextPartNumberMarker>{last}</NextPartNumberMarker><MaxParts>{page.limit}</MaxParts>"
+        f"{_flag('IsTruncated', page.truncated)}{rows}</ObjectParts>"
     )
 
 

@@ -1,7 +1,9 @@
 """Checksums of S3 bodies: ten algorithms, as headers and trailers state them. Pure.
 
 Algorithms go by their lower-case names (``crc32c``), as in ``x-amz-checksum-crc32c``; values are
-base64 of the big-endian digest. ``update`` releases the GIL for large pieces.
+base64 of the big-endian digest; for the XXHASH family that is its canonical form, as the SDKs have
+it (aws-checksums, source/xxhash; a test holds ours against botocore's). ``update`` releases the GIL
+for large pieces.
 """
 
 from __future__ import annotations

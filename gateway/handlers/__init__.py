@@ -6,7 +6,17 @@ from collections.abc import Awaitable, Callable
 
 from ..exchange import Exchange
 from ..reply import Reply, Sent
-from . import buckets, copies, deletes, listing, multipart, reads, tags, writes
+from . import (
+    buckets,
+    copies,
+    deletes,
+    listing,
+    multipart,
+    object_attributes,
+    reads,
+    tags,
+    writes,
+)
 
 Handler = Callable[[Exchange], Awaitable[Reply | Sent]]
 
@@ -26,6 +36,7 @@ HANDLERS: dict[str, Handler] = {
     "CopyObject": copies.copy_object,
     "DeleteObject": deletes.delete_object,
     "DeleteObjects": deletes.delete_objects,
+    "GetObjectAttributes": object_attributes.get_object_attributes,
     "GetObjectTagging": tags.get_tags,
     "PutObjectTagging": tags.put_tags,
     "DeleteObjectTagging": tags.delete_tags,
