@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections import deque
 
 from ..core.limits import MIB
 
-BUFFER_BYTES = MIB
-BUFFERS_MAX = 48  # per worker; beside them a worker holds little
+BUFFER_BYTES = 2 * MIB
+BUFFERS_MAX = 32  # per worker; beside them a worker holds little
 
 
 class BufferPool:
@@ -39,7 +40,8 @@ class BufferPool:
             return self._free.pop()
         if self._unmade:
             self._unmade -= 1
-            return memoryview(bytearray(BUFFER_BYTES))
+            # Whole pages of their own: what a disk takes without a copy.
+            return memoryview(mmap.mmap(-1, BUFFER_BYTES))
         return None
 
     def give(self, buffer: memoryview) -> None:

@@ -20,7 +20,9 @@ from .connections import NodeConnections
 from .data import ClusterDataStore
 from .routes import Routes
 
-THREADS = 4  # hashing, large reads and writes: all of them release the interpreter lock
+THREADS = 12
+"""Hashing, large reads and writes: all of them release the interpreter lock, and those that wait
+for a disk leave the cores to the others."""
 RENEWALS_PER_LEASE = 4
 
 _log = logging.getLogger("craqen.client")

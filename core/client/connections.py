@@ -16,6 +16,7 @@ from ..transport.port import Connection
 from ..transport.registry import transport_for
 from ..wire.codec import decode
 from ..wire.messages import Message, Method, encode
+from .block_file import BlockFile
 
 CALL_TIMEOUT_SECONDS = 20.0  # a chunk update waits for flushes on every replica, never for longer
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -33,13 +34,17 @@ class NodeConnection:
         self._connection = connection
         self.node = node
         self.shares_files = connection.shares_files
-        self._files: dict[int, int] = {}
+        self._files: dict[int, BlockFile] = {}
         self.broken = False
         self._closed = False
 
     def descriptor(self, file_key: int) -> int:
         """The descriptor of a file that the node named. Raises ProtocolError if it was never
         passed."""
+        return self.block_file(file_key).descriptor
+
+    def block_file(self, file_key: int) -> BlockFile:
+        """A file that the node named. Raises ProtocolError if it was never passed."""
         try:
             return self._files[file_key]
         except KeyError:
@@ -80,7 +85,7 @@ class NodeConnection:
             if file_key in self._files:
                 os.close(descriptor)
             else:
-                self._files[file_key] = descriptor
+                self._files[file_key] = BlockFile(descriptor)
         return message
 
     async def close(self) -> None:
@@ -93,9 +98,9 @@ class NodeConnection:
         await self._connection.close()
 
     def _close_descriptors(self) -> None:
-        descriptors, self._files = list(self._files.values()), {}
-        for descriptor in descriptors:
-            os.close(descriptor)
+        files, self._files = list(self._files.values()), {}
+        for file in files:
+            file.close()
 
 
 class NodeConnections:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from concurrent.futures import Executor
 
 from ..chunks.integrity import BlockContent, PageSummer
@@ -24,6 +23,7 @@ from ..wire.messages import (
     ReserveReply,
     UpdateKind,
 )
+from .block_file import BlockFile
 from .connections import NodeConnection
 from .routes import Routes
 from .updates import ChunkUpdate, Updater
@@ -47,15 +47,13 @@ class ChunkInProgress:
         self.place: BlockPlace | None = None
         self.memory: bytearray | None = None
 
-    def fill(self, descriptor: int, data: memoryview) -> None:
+    def fill(self, file: BlockFile, data: memoryview) -> None:
         """Blocking: put *data* behind what is there, and sum it."""
         place = self.place
         assert place is not None
         start = place.offset_bytes + self.summer.length_bytes
         self.summer.update(data)
-        done = 0
-        while done < len(data):
-            done += os.pwrite(descriptor, data[done:], start + done)
+        file.write(data, start)
 
 
 class _Patience:
@@ -183,11 +181,11 @@ class ClusterSegmentWriter:
         connection, place = chunk.connection, chunk.place
         assert connection is not None
         assert place is not None
-        descriptor = connection.descriptor(place.file_key)
+        file = connection.block_file(place.file_key)
         if len(data) < INLINE_WRITE_BYTES_MAX:
-            chunk.fill(descriptor, data)
+            chunk.fill(file, data)
         else:
-            job = self._executor.submit(chunk.fill, descriptor, data)
+            job = self._executor.submit(chunk.fill, file, data)
             await _settled(asyncio.wrap_future(job))
 
     async def _send(self, chunk: ChunkInProgress) -> None:
