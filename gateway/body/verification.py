@@ -21,6 +21,9 @@ from .checksums import (
     stated_checksum,
 )
 
+SLOW_ALGORITHMS = frozenset({"sha1", "sha256", "sha512"})
+"""Worth a thread of their own beside MD5; the others take less than handing work to one."""
+
 
 class BodyResult(NamedTuple):
     """What a verified body came to."""
@@ -70,8 +73,11 @@ class BodyVerifier:
                 self._hasher = self._algorithm.new()
                 others.append(self._hasher)
         self._others = tuple(others)
+        slow = self._algorithm is not None and self._algorithm.name in SLOW_ALGORITHMS
         self.lanes: tuple[Callable[[Buffer], None], ...] = (
-            (self._update_md5, self._update_others) if others else (self._update_md5,)
+            (self._update_md5, self._update_others)
+            if others and (slow or self._sha256 is not None)
+            else (self.update,)
         )
         """The work of ``update`` in parts that may run at the same time."""
 
