@@ -11,6 +11,7 @@ from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from .bucket_names import is_bucket_name
 from .context import MetaContext
+from .multipart import drop_upload
 from .records import Bucket, InodeType, Owner, Usage
 from .schema import (
     BUCKET_PREFIX,
@@ -19,6 +20,7 @@ from .schema import (
     aspect_of,
     bucket_key,
     decode_bucket,
+    decode_upload,
     encode,
     setting_key,
     setting_range,
@@ -35,6 +37,8 @@ from .tree import (
     put_inode,
     remove_entry,
 )
+
+UPLOADS_PER_TRANSACTION = 4  # each may have 10,000 parts, whose segments go to the removal queue
 
 
 async def make_bucket(
@@ -67,15 +71,24 @@ async def make_bucket(
     return bucket
 
 
-async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> None:
-    """Remove an empty bucket inside *tx*. Raises BucketNotFoundError, NotEmptyError."""
+async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> bool:
+    """Remove an empty bucket inside *tx*, and the multipart uploads in progress with it: they are
+    no content. Returns False if there are too many uploads for one transaction: call again.
+
+    Raises BucketNotFoundError, NotEmptyError.
+    """
     bucket = await find_bucket(tx, name)
     bucket_id = bucket.inode_id
     if not await is_empty(tx, bucket_id):
         raise NotEmptyError(f"bucket {name}: still holds objects or folders")
-    uploads = await tx.get_range(uploads_prefix(bucket_id), uploads_end(bucket_id), limit=1)
-    if uploads:
-        raise NotEmptyError(f"bucket {name}: still has multipart uploads in progress")
+    uploads = await tx.get_range(
+        uploads_prefix(bucket_id), uploads_end(bucket_id), limit=UPLOADS_PER_TRANSACTION + 1
+    )
+    for _, value in uploads[:UPLOADS_PER_TRANSACTION]:
+        upload = decode_upload(value)
+        await drop_upload(context, tx, bucket_id, upload.key, upload.upload_id)
+    if len(uploads) > UPLOADS_PER_TRANSACTION:
+        return False
     tx.clear(bucket_key(name))
     tx.clear_range(*setting_range(bucket_id))
     tx.clear_range(*usage_range(bucket_id))
@@ -83,6 +96,7 @@ async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> None:
     await remove_entry(tx, ROOT_INODE_ID, name.encode() + b"/")
     context.touch_directory(tx, ROOT_INODE_ID)
     context.tell_entry(tx, ROOT_INODE_ID, name.encode(), bucket_id)
+    return True
 
 
 class Buckets:
@@ -104,7 +118,9 @@ class Buckets:
 
     async def delete_bucket(self, name: str) -> None:
         """Remove an empty bucket."""
-        await self._context.kv.transact(lambda tx: drop_bucket(self._context, tx, name))
+        context = self._context
+        while not await context.kv.transact(lambda tx: drop_bucket(context, tx, name)):
+            pass
 
     async def list_buckets(
         self, *, prefix: str = "", after: str = "", limit: int = 1000

@@ -247,13 +247,12 @@ class Files:
         """Remove an empty folder; at the root, an empty bucket."""
         context = self._context
 
-        async def remove(tx: Transaction) -> None:
+        async def remove(tx: Transaction) -> bool:
             stored, entry = await need_name(tx, parent_id, name)
             if entry.type != InodeType.DIRECTORY:
                 raise NotDirectoryError(f"{name!r}: is not a folder")
             if parent_id == ROOT_INODE_ID:
-                await drop_bucket(context, tx, name.decode())
-                return
+                return await drop_bucket(context, tx, name.decode())
             if not await is_empty(tx, entry.inode_id):
                 raise NotEmptyError(f"{name!r}: is not empty")
             clear_directory(tx, entry.inode_id)
@@ -261,8 +260,10 @@ class Files:
             await keep_if_emptied(tx, parent_id)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, entry.inode_id)
+            return True
 
-        await context.kv.transact(remove)
+        while not await context.kv.transact(remove):
+            pass
 
     async def read_directory(
         self, inode_id: int, *, after: bytes = b"", limit: int = 1000

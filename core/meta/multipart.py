@@ -293,14 +293,21 @@ class Multipart:
         async def abort(tx: Transaction) -> None:
             bucket_id = (await find_bucket(tx, bucket)).inode_id
             await _find_upload(tx, bucket_id, key, upload_id)
-            references = References()
-            for part in await _parts(tx, upload_id):
-                references.lose(part.extents)
-            await references.apply(context, tx)
-            tx.clear_range(*part_range(upload_id))
-            tx.clear(upload_key(bucket_id, key, upload_id))
+            await drop_upload(context, tx, bucket_id, key, upload_id)
 
         await context.kv.transact(abort)
+
+
+async def drop_upload(
+    context: MetaContext, tx: Transaction, bucket_id: int, key: bytes, upload_id: str
+) -> None:
+    """Forget an upload and its parts inside *tx*."""
+    references = References()
+    for part in await _parts(tx, upload_id):
+        references.lose(part.extents)
+    await references.apply(context, tx)
+    tx.clear_range(*part_range(upload_id))
+    tx.clear(upload_key(bucket_id, key, upload_id))
 
 
 async def _completed_before(tx: Transaction, upload: Upload) -> PutResult | None:

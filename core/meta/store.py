@@ -52,8 +52,8 @@ class ObjectStore(Protocol):
     async def get_bucket(self, name: str) -> Bucket: ...
 
     async def delete_bucket(self, name: str) -> None:
-        """Raises NotEmptyError while it holds objects, explicit directories or uploads in
-        progress."""
+        """Remove a bucket, and uploads in progress with it. Raises NotEmptyError while it holds
+        objects or explicit directories."""
         ...
 
     async def list_buckets(

@@ -385,6 +385,32 @@ def test_files_written_in_place(run: Callable[[Scenario], None]) -> None:
     run(scenario)
 
 
+def test_a_bucket_takes_its_uploads_along(run: Callable[[Scenario], None]) -> None:
+    async def scenario(w: World) -> None:
+        segments = set()
+        for number in range(7):
+            upload = await w.store.create_upload(
+                "bucket",
+                b"k%d" % number,
+                ObjectAttributes(),
+                Owner(),
+                checksum_algorithm="",
+                checksum_type="",
+            )
+            extent = await w.segment(10)
+            segments.add(extent.segment_id)
+            await w.store.put_part(upload, Part(1, 10, "e", 0, {}, (extent,)))
+        await w.put(b"stays")
+        with pytest.raises(NotEmptyError):
+            await w.store.delete_bucket("bucket")
+        assert len((await w.store.list_uploads("bucket"))[0]) == 7
+        await w.store.delete_object("bucket", b"stays")
+        await w.store.delete_bucket("bucket")
+        assert {segment for segment, _ in await w.freed_after(1000)} == segments
+
+    run(scenario)
+
+
 def test_multipart(run: Callable[[Scenario], None]) -> None:
     async def scenario(w: World) -> None:
         upload = await w.store.create_upload(
@@ -401,8 +427,6 @@ def test_multipart(run: Callable[[Scenario], None]) -> None:
         await w.store.put_part(upload, Part(2, 6 * MIB, "e2b", 0, {}, (extents[2],)))
         parts, more = await w.store.list_parts(upload, after=1, limit=2)
         assert ([part.number for part in parts], more) == ([2, 3], True)
-        with pytest.raises(NotEmptyError):
-            await w.store.delete_bucket("bucket")
 
         async def complete(*named: tuple[int, str]) -> Inode:
             wanted = [CompletedPart(number, etag) for number, etag in named]

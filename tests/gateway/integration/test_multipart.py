@@ -122,9 +122,6 @@ def test_what_cannot_be_completed(s3: Any, bucket: str) -> None:
 def test_an_aborted_upload_is_gone(s3: Any, bucket: str) -> None:
     upload = Upload(s3, bucket)
     upload.part(1, b"part")
-    with pytest.raises(ClientError) as error:
-        s3.delete_bucket(Bucket=bucket)
-    assert failure(error) == (409, "BucketNotEmpty")
     s3.abort_multipart_upload(**upload.target)
     for call in (
         lambda: s3.abort_multipart_upload(**upload.target),
@@ -138,6 +135,22 @@ def test_an_aborted_upload_is_gone(s3: Any, bucket: str) -> None:
     with pytest.raises(ClientError) as error:
         s3.get_object(Bucket=bucket, Key="k")
     assert failure(error) == (404, "NoSuchKey")
+
+
+def test_uploads_in_progress_go_with_their_bucket(s3: Any, bucket: str) -> None:
+    uploads = [Upload(s3, bucket, f"k{number}") for number in range(10)]
+    for upload in uploads:
+        upload.part(1, b"part")
+    s3.put_object(Bucket=bucket, Key="object", Body=b"x")
+    with pytest.raises(ClientError) as error:
+        s3.delete_bucket(Bucket=bucket)
+    assert failure(error) == (409, "BucketNotEmpty")
+    assert len(s3.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 10
+    s3.delete_object(Bucket=bucket, Key="object")
+    s3.delete_bucket(Bucket=bucket)
+    with pytest.raises(ClientError) as error:
+        uploads[7].part(2, b"late")
+    assert failure(error) == (404, "NoSuchBucket")
 
 
 def test_a_part_of_a_vanished_upload_leaves_nothing(
