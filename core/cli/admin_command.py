@@ -164,11 +164,17 @@ def _add_node_commands(group: Group) -> None:
 
 def _add_target_commands(group: Group) -> None:
     leaf = _leaf(
-        group, "add", "add a target to a chain", _asks("target-add", "chain_id", "node_id", "disk")
+        group,
+        "add",
+        "add a target to a chain",
+        _asks("target-add", "chain_id", "node_id", "disk", "same_node"),
     )
     leaf.add_argument("chain_id", metavar="CHAIN", type=int)
     leaf.add_argument("node_id", metavar="NODE", type=int)
     leaf.add_argument("disk", metavar="DISK")
+    _flag(
+        leaf, "--same-node", "beside one of the chain on another disk there: until that is removed"
+    )
     leaf = _leaf(
         group,
         "remove",

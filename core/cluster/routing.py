@@ -87,12 +87,15 @@ class Routing:
         return frozenset(having - taking_part)
 
     def serving_nodes(self, chain: ChainRecord) -> list[NodeRecord]:
-        """Nodes whose replicas answer reads, in chain order."""
-        return [
+        """Nodes whose replicas answer reads, in chain order, each once."""
+        nodes = [
             self.node_of(target.target_id)
             for target in chain.targets
             if target.state == PublicState.SERVING
         ]
+        if len(nodes) < 2:
+            return nodes
+        return list({node.node_id: node for node in nodes}.values())
 
 
 class RoutingSource(Protocol):

@@ -80,7 +80,7 @@ class Inventories:
     ) -> Page:
         """What a target holds from *start* on."""
         connection = await self.connection(target_id)
-        request = ListChunksRequest(chain_id, start.segment_id, start.index, limit)
+        request = ListChunksRequest(chain_id, *start, limit, target_id)
         reply = await connection.call(Method.LIST_CHUNKS, request, ListChunksReply)
         return Page(reply.chunks, reply.more)
 

@@ -67,6 +67,7 @@ class AddTarget(Arguments):
     chain_id: int
     node_id: int
     disk: str
+    same_node: bool = False
 
 
 class RemoveTarget(Arguments):
@@ -280,7 +281,13 @@ async def _stop_nodes(primary: Primary, taken: StopNodes) -> object:
 
 async def _add_target(primary: Primary, taken: AddTarget) -> object:
     table = await primary.change(
-        partial(moves.add_target, chain_id=taken.chain_id, node_id=taken.node_id, disk=taken.disk)
+        partial(
+            moves.add_target,
+            chain_id=taken.chain_id,
+            node_id=taken.node_id,
+            disk=taken.disk,
+            same_node=taken.same_node,
+        )
     )
     number = table.last_target_id
     return _done(f"target {number} added to chain {taken.chain_id}; it is filled", target_id=number)

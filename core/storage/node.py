@@ -4,7 +4,7 @@ reservations."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from ..checksum import crc32c
 from ..chunks.store import ChunkRecord, ChunkVersion
@@ -82,8 +82,10 @@ class StorageNode:
         self._lease_seconds = lease_seconds
         self._ask_tail = ask_tail
         self._may_serve = may_serve
-        self.targets: dict[int, Target] = {}
-        """By chain id."""
+        self._targets: dict[int, Target] = {}
+        """By target id."""
+        self._of_chain: dict[int, list[Target]] = {}
+        """By chain id: one target, or two while the chain moves from disk to disk."""
         self._reservations = Reservations()
         self._passed: dict[int, PassedFiles] = {}
         self.rooms = Rooms()
@@ -100,6 +102,24 @@ class StorageNode:
             Method.TARGET_STATUS: self._target_status,
             **recovery.methods(self._target, self.rooms),
         }
+
+    @property
+    def targets(self) -> Collection[Target]:
+        """All targets."""
+        return self._targets.values()
+
+    def add(self, target: Target) -> None:
+        """Answer for *target* from now on."""
+        self._targets[target.target_id] = target
+        self._of_chain.setdefault(target.replica.chain.chain_id, []).append(target)
+
+    def remove(self, target: Target) -> None:
+        """Answer for *target* no more."""
+        del self._targets[target.target_id]
+        chain_id = target.replica.chain.chain_id
+        self._of_chain[chain_id].remove(target)
+        if not self._of_chain[chain_id]:
+            del self._of_chain[chain_id]
 
     async def handle(self, request: IncomingRequest) -> Answer:
         """Answer one request."""
@@ -127,15 +147,19 @@ class StorageNode:
         self._passed.pop(peer_id, None)
         self._gate.peer_gone(peer_id)
 
-    def _target(self, chain_id: int) -> Target:
+    def _target(self, chain_id: int, target_id: int = 0) -> Target:
+        """The target that a request is for. Raises UnavailableError."""
         if not self._may_serve():
             raise self._fenced()
-        target = self.targets.get(chain_id)
-        if target is None:
+        targets = self._of_chain.get(chain_id, ())
+        for target in targets:
+            if target.target_id == target_id or (not target_id and len(targets) == 1):
+                return target
+        if not targets or target_id:
             raise UnavailableError(
-                f"storage node {self._node_id} has no target of chain {chain_id}"
+                f"storage node {self._node_id} has no target {target_id or ''} of chain {chain_id}"
             )
-        return target
+        return min(targets, key=_place_in_chain)
 
     async def _hello(self, request: IncomingRequest) -> Answer:
         answer = self._gate.hello(request)
@@ -193,7 +217,7 @@ class StorageNode:
 
     async def _update_one(self, request: IncomingRequest, update: Update) -> UpdateResult:
         try:
-            target = self._target(update.chain_id)
+            target = self._target(update.chain_id, update.target_id)
             if update.reservation_id:
                 reply = await self._update_reserved(request, target, update)
             elif update.buffer >= 0:
@@ -315,7 +339,7 @@ class StorageNode:
 
     async def _list_chunks(self, request: IncomingRequest) -> Answer:
         message = decode(ListChunksRequest, request.header)
-        target = self._target(message.chain_id)
+        target = self._target(message.chain_id, message.target_id)
         limit = max(1, min(message.limit, BATCH_ITEMS_MAX))
         begin = ChunkId(message.segment_id, message.chunk_index)
         records = target.store.scan(begin, limit + 1)
@@ -330,7 +354,7 @@ class StorageNode:
 
     async def _committed_version(self, request: IncomingRequest) -> Answer:
         message = decode(CommittedVersionRequest, request.header)
-        target = self._target(message.chain_id)
+        target = self._target(message.chain_id, message.target_id)
         target.replica.check_version(message.chain_version)
         target.check_open()
         content, certain = target.replica.committed(
@@ -342,12 +366,12 @@ class StorageNode:
 
     async def _target_status(self, request: IncomingRequest) -> Answer:
         statuses = []
-        for chain_id, target in self.targets.items():
+        for target in self.targets:
             space = target.store.space()
             statuses.append(
                 TargetStatus(
                     target.target_id,
-                    chain_id,
+                    target.replica.chain.chain_id,
                     space.capacity_bytes,
                     space.free_bytes,
                     space.used_bytes,
@@ -358,6 +382,13 @@ class StorageNode:
                 )
             )
         return _answer(TargetStatusReply(tuple(statuses)))
+
+
+def _place_in_chain(target: Target) -> tuple[bool, int]:
+    """Serving ones first, the head before all."""
+    view = target.replica.view
+    ids = [one.target_id for one in view.chain.targets]
+    return not view.is_serving, ids.index(target.target_id)
 
 
 def _answer(message: Message) -> Answer:

@@ -179,7 +179,7 @@ class StorageProcess:
         if view.tail_id is None:
             raise UnavailableError(f"chain {view.chain.chain_id}: no target serves")
         request = CommittedVersionRequest(
-            view.chain.chain_id, view.chain.version, chunk_id.segment_id, chunk_id.index
+            view.chain.chain_id, view.chain.version, *chunk_id, target_id=view.tail_id
         )
         reply = await self._peers.call(
             view.tail_id, Method.COMMITTED_VERSION, request, CommittedVersionReply

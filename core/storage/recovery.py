@@ -31,8 +31,8 @@ from .rooms import Rooms
 from .target import Target
 from .transfers import SOURCES
 
-FindTarget = Callable[[int], Target]
-"""The target of a chain on this node. Raises UnavailableError."""
+FindTarget = Callable[[int, int], Target]
+"""The target of a chain on this node, by chain and target id. Raises UnavailableError."""
 
 Methods = dict[int, Callable[[IncomingRequest], Awaitable[Answer]]]
 
@@ -58,13 +58,13 @@ class _Recovery:
         message = decode(SyncStartRequest, request.header)
         if not message.session:
             raise InvalidArgumentError("a resync session has a number from 1 on")
-        target = self._find(message.chain_id)
+        target = self._find(message.chain_id, message.target_id)
         synced = await target.sync_started(message.chain_version, message.session)
         return _answer(SyncReply(synced))
 
     async def inventory(self, request: IncomingRequest) -> Answer:
         message = decode(SyncInventoryRequest, request.header)
-        target = self._find(message.chain_id)
+        target = self._find(message.chain_id, message.target_id)
         target.replica.check_session(message.chain_version, message.session)
         begin = ChunkId(message.segment_id, message.chunk_index)
         limit = max(1, min(message.limit, BATCH_ITEMS_MAX))
@@ -73,20 +73,20 @@ class _Recovery:
 
     async def put_outcomes(self, request: IncomingRequest) -> Answer:
         message = decode(PutOutcomesRequest, request.header)
-        target = self._find(message.chain_id)
+        target = self._find(message.chain_id, message.target_id)
         target.replica.check_session(message.chain_version, message.session)
         await target.put_outcomes([_outcome(one) for one in message.outcomes])
         return _answer(SyncReply(False))
 
     async def done(self, request: IncomingRequest) -> Answer:
         message = decode(SyncDoneRequest, request.header)
-        target = self._find(message.chain_id)
+        target = self._find(message.chain_id, message.target_id)
         await target.sync_finished(message.chain_version, message.session)
         return _answer(SyncReply(True))
 
     async def fetch(self, request: IncomingRequest) -> Answer:
         message = decode(FetchChunkRequest, request.header)
-        target = self._find(message.chain_id)
+        target = self._find(message.chain_id, message.target_id)
         target.replica.check_version(message.chain_version)
         chunk_id = ChunkId(message.segment_id, message.chunk_index)
         content = target.replica.copy_for(chunk_id, SOURCES[message.source], message.version)

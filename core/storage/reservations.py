@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..chunks.store import Block, ChunkStore
-from ..errors import InvalidArgumentError, LimitExceededError
+from ..errors import InvalidArgumentError, LimitExceededError, UnavailableError
 
 RESERVATIONS_MAX = 4096  # per connection
 
@@ -41,10 +41,16 @@ class Reservations:
         return self._next_id
 
     def take(self, peer_id: int, reservation_id: int, store: ChunkStore) -> Reservation:
-        """The reservation, now in use by an update. Raises InvalidArgumentError."""
+        """The reservation, now in use by an update. Raises InvalidArgumentError;
+        UnavailableError if it is a block of another store."""
         found = self._by_peer.get(peer_id, {}).get(reservation_id)
-        if found is None or found.in_use or found.store is not store:
+        if found is None or found.in_use:
             raise InvalidArgumentError(f"reservation {reservation_id} is not this connection's")
+        if found.store is not store:
+            raise UnavailableError(
+                f"reservation {reservation_id} is a block of a target that is not asked: the "
+                f"chain's head is another one by now"
+            )
         found.in_use = True
         return found
 

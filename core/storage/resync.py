@@ -191,7 +191,9 @@ class Resyncs:
 
     async def _watch(self, filling: _Filling) -> None:
         """Return when the successor has forgotten that it is filled. Raises CraqenError."""
-        request = SyncDoneRequest(filling.target.replica.chain.chain_id, filling.chain_version, 1)
+        request = SyncDoneRequest(
+            filling.target.replica.chain.chain_id, filling.chain_version, 1, filling.successor_id
+        )
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
@@ -206,7 +208,7 @@ class Resyncs:
         session = random.getrandbits(62) + 2
         calls = _Calls(self._peers, filling)
         chain_id = filling.target.replica.chain.chain_id
-        start = SyncStartRequest(chain_id, filling.chain_version, session)
+        start = SyncStartRequest(chain_id, filling.chain_version, session, filling.successor_id)
         started = await calls.once(Method.SYNC_START, start, SyncReply)
         if started.synced:
             return
@@ -258,6 +260,7 @@ class _Run:
         self._target = filling.target
         self._chain_id = filling.target.replica.chain.chain_id
         self._chain_version = filling.chain_version
+        self._successor_id = filling.successor_id
         self._calls = calls
         self._throttle = throttle
         self._tasks: set[asyncio.Task[None]] = set()
@@ -325,6 +328,7 @@ class _Run:
             self.machine.session,
             *effect.position,
             PAGE_CHUNKS,
+            self._successor_id,
         )
         reply = await self._calls.patiently(Method.SYNC_INVENTORY, request, SyncInventoryReply)
         return Compared(here, page_from(reply))
@@ -338,12 +342,15 @@ class _Run:
                 self._chain_version,
                 self.machine.session,
                 tuple([outcome_entry(one) for one in outcomes]),
+                self._successor_id,
             )
             await self._calls.patiently(Method.PUT_OUTCOMES, request, SyncReply)
         return OutcomesPut(len(outcomes), outcomes_after(keys, BATCH_ITEMS_MAX))
 
     async def _finish(self) -> ResyncEvent:
-        request = SyncDoneRequest(self._chain_id, self._chain_version, self.machine.session)
+        request = SyncDoneRequest(
+            self._chain_id, self._chain_version, self.machine.session, self._successor_id
+        )
         await self._calls.patiently(Method.SYNC_DONE, request, SyncReply)
         return Finished()
 

@@ -46,13 +46,11 @@ class Targets:
         self._quarantine_seconds = QUARANTINE_LEASES * location_lease_seconds
         self._failed: dict[int, str] = {}
         """Why targets that the table gives this node are not open."""
-        self._blocked: dict[int, str] = {}
-        """Why others are not open yet; asked again with every table."""
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self) -> Collection[Target]:
         """The targets that are open."""
-        return self._node.targets.values()
+        return self._node.targets
 
     def take(self, routing: Routing, opened: Callable[[Target], None]) -> None:
         """Open, tell and close targets as *routing* says; *opened* is told of each new one."""
@@ -67,7 +65,6 @@ class Targets:
         for target_id in list(self._failed):
             if target_id not in mine:
                 del self._failed[target_id]
-        self._blocked.clear()
         present = {target.target_id: target for target in self.open()}
         for record in mine.values():
             chain = routing.chain_of(record.target_id)
@@ -87,14 +84,6 @@ class Targets:
         opened: Callable[[Target], None],
     ) -> None:
         folder = Path(record.folder)
-        there = self._node.targets.get(chain.chain_id)
-        if there is not None:
-            # Requests name a chain, so a node can answer for one target of it only.
-            self._blocked[record.target_id] = (
-                f"this node serves target {there.target_id} of chain {chain.chain_id} already: "
-                f"move the data by way of another node"
-            )
-            return
         if record.target_id in self._failed:
             return  # a person has to look at it; then the process is started again
         try:
@@ -121,13 +110,13 @@ class Targets:
         target = Target(
             record.target_id, chain, store, self._executor, self._node.rooms, self._peers
         )
-        self._node.targets[chain.chain_id] = target
+        self._node.add(target)
         opened(target)
 
     def _close(self, target: Target) -> None:
         """The table has the target no more. Its folder is left to the operator."""
         _log.warning("target %d is no longer in the table: closed", target.target_id)
-        del self._node.targets[target.replica.chain.chain_id]
+        self._node.remove(target)
         task = asyncio.create_task(_closed(target))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -141,7 +130,7 @@ class Targets:
         """What a heartbeat says of all targets."""
         failed = (
             TargetReport(target_id, LocalState.OFFLINE, 0, error)
-            for target_id, error in (*self._failed.items(), *self._blocked.items())
+            for target_id, error in self._failed.items()
         )
         return (*(_report(target, upkeep) for target in self.open()), *failed)
 

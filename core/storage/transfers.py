@@ -132,6 +132,7 @@ class Transfers:
             sync_slot=0 if mark is None else mark.slot,
             sync_sequence=0 if mark is None else mark.sequence,
             as_it_is=effect.as_it_is,
+            target_id=effect.target_id,
         )
         reply = await self._peers.call(
             effect.target_id,
@@ -181,6 +182,7 @@ class Transfers:
             *effect.chunk_id,
             _SOURCES[effect.source],
             0 if wanted is None else wanted.version,
+            target_id,
         )
         found = await self._peers.call(target_id, Method.FETCH_CHUNK, request, FetchChunkReply)
         if not found.version:

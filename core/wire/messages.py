@@ -3,6 +3,10 @@
 Encoded by MessagePack as arrays (msgspec): fields are only ever appended, with defaults, so that
 old and new programs understand each other. Bulk bytes never travel in here: they are the buffers of
 a call.
+
+A node may have two targets of a chain while the chain moves from disk to disk: requests between
+replicas name the one they are for (``target_id``); those that name none, such as clients', are for
+the one that comes first in the chain.
 """
 
 from __future__ import annotations
@@ -169,6 +173,8 @@ class Update(Message, frozen=True):
     sync_slot: Channel = 0
     sync_sequence: Number = 0
     as_it_is: bool = False
+    target_id: Number = 0
+    """Forwarded ones, and copies, name the successor."""
 
 
 class UpdateRequest(Message, frozen=True):
@@ -261,6 +267,7 @@ class ListChunksRequest(Message, frozen=True):
     segment_id: Number
     chunk_index: ChunkIndex
     limit: Natural
+    target_id: Number = 0
 
 
 class ChunkSummary(Message, frozen=True):
@@ -289,6 +296,7 @@ class CommittedVersionRequest(Message, frozen=True):
     chain_version: int
     segment_id: Number
     chunk_index: ChunkIndex
+    target_id: Number = 0
 
 
 class CommittedVersionReply(Message, frozen=True):
@@ -301,6 +309,7 @@ class SyncStartRequest(Message, frozen=True):
     chain_id: int
     chain_version: int
     session: Number
+    target_id: Number = 0
 
 
 class SyncReply(Message, frozen=True):
@@ -318,6 +327,7 @@ class SyncInventoryRequest(Message, frozen=True):
     segment_id: Number
     chunk_index: ChunkIndex
     limit: Natural
+    target_id: Number = 0
 
 
 class SyncEntry(Message, frozen=True):
@@ -362,6 +372,7 @@ class PutOutcomesRequest(Message, frozen=True):
     chain_version: int
     session: Number
     outcomes: Batch[OutcomeEntry]
+    target_id: Number = 0
 
 
 class SyncDoneRequest(Message, frozen=True):
@@ -370,6 +381,7 @@ class SyncDoneRequest(Message, frozen=True):
     chain_id: int
     chain_version: int
     session: Number
+    target_id: Number = 0
 
 
 class FetchSource(IntEnum):
@@ -392,6 +404,7 @@ class FetchChunkRequest(Message, frozen=True):
     chunk_index: ChunkIndex
     source: FetchSource
     version: Number = 0
+    target_id: Number = 0
 
 
 class FetchChunkReply(Message, frozen=True):

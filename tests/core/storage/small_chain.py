@@ -56,24 +56,38 @@ class Node:
         self.number = number
         self._chain = chain
         self._executor = ThreadPoolExecutor(2)
+        self._closing: list[asyncio.Task[None]] = []
         self.peers = Peers(lambda: chain.routing, lambda: None)
         self.node = StorageNode(number, CLUSTER_ID, 1.0, self._ask_tail, lambda: True, lambda: None)
-        self.folder = chain.folder / f"target-{number}"
+        self.target = self._open(number)
+        self.upkeep = Upkeep(chain.options, lambda: self.node.targets, self.peers, SystemClock())
+        self._server: Server
+
+    def _open(self, target_id: int) -> Target:
         store = FileChunkStore(
-            self.folder,
+            self._chain.folder / f"target-{target_id}",
             SystemClock(),
             quarantine_seconds=2.0,
-            target_id=TargetId(number),
+            target_id=TargetId(target_id),
             cluster_id=CLUSTER_ID,
         )
-        self.target = Target(
-            number, chain.record, store, self._executor, self.node.rooms, self.peers
+        target = Target(
+            target_id, self._chain.record, store, self._executor, self.node.rooms, self.peers
         )
-        self.node.targets[CHAIN_ID] = self.target
-        self.upkeep = Upkeep(
-            chain.options, lambda: self.node.targets.values(), self.peers, SystemClock()
-        )
-        self._server: Server
+        self.node.add(target)
+        return target
+
+    def open_another(self, target_id: int) -> None:
+        """Another target of the chain, on another disk of this node; the table has it already."""
+        target = self._open(target_id)
+        target.settle_pending()
+        self.upkeep.target_opened(target)
+        self.upkeep.chains_changed()
+
+    def take_away(self, target: Target) -> None:
+        """The table has the target no more."""
+        self.node.remove(target)
+        self._closing.append(asyncio.create_task(target.close()))
 
     async def start(self) -> None:
         address = self._chain.routing.node_of(self.number).addresses[0]
@@ -85,9 +99,12 @@ class Node:
 
     async def close(self) -> None:
         await self.upkeep.close()
-        self.target.stop()
+        for target in self.node.targets:
+            target.stop()
         await self._server.close()
-        await self.target.close()
+        for target in self.node.targets:
+            await target.close()
+        await asyncio.gather(*self._closing)
         await self.peers.close()
         self._executor.shutdown()
 
@@ -95,7 +112,7 @@ class Node:
         tail, chain = target.replica.view.tail_id, target.replica.chain
         if tail is None:
             raise UnavailableError("no target serves")
-        request = CommittedVersionRequest(chain.chain_id, chain.version, *chunk_id)
+        request = CommittedVersionRequest(chain.chain_id, chain.version, *chunk_id, tail)
         return (
             await self.peers.call(tail, Method.COMMITTED_VERSION, request, CommittedVersionReply)
         ).version
@@ -112,6 +129,8 @@ class SmallChain:
         self.record = ChainRecord(
             CHAIN_ID, 1, tuple(ChainTarget(one, SERVING) for one in self.numbers)
         )
+        self.homes = {one: one for one in self.numbers}
+        """By target id: the node that has it."""
         self.routing = self._routing()
         self.nodes: dict[int, Node] = {}
         self._sequence = 0
@@ -120,7 +139,7 @@ class SmallChain:
         nodes = tuple(
             NodeRecord(one, (f"inproc://{self._name}-{one}",), "") for one in self.numbers
         )
-        targets = tuple(TargetRecord(one, one, "") for one in self.numbers)
+        targets = tuple(TargetRecord(one, home, "") for one, home in self.homes.items())
         return Routing(
             RoutingTable(self.record.version, CLUSTER_ID, nodes, targets, (self.record,))
         )
@@ -138,8 +157,18 @@ class SmallChain:
         self.record = ChainRecord(CHAIN_ID, self.record.version + 1, targets)
         self.routing = self._routing()
         for node in self.nodes.values():
-            node.target.chain_changed(self.record)
+            for target in list(node.node.targets):
+                if any(target.target_id == one.target_id for one in targets):
+                    target.chain_changed(self.record)
+                else:
+                    node.take_away(target)
             node.upkeep.chains_changed()
+
+    def target(self, target_id: int) -> Target | None:
+        """The target if its node is up."""
+        node = self.nodes.get(self.homes[target_id])
+        targets = () if node is None else node.node.targets
+        return next((one for one in targets if one.target_id == target_id), None)
 
     def token(self) -> UpdateToken:
         self._sequence += 1
@@ -166,14 +195,14 @@ class SmallChain:
         length, crc = (0, 0) if data is None else (len(data), crc32c(data))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                head = self.nodes.get(self.record.targets[0].target_id)
+                head = self.target(self.record.targets[0].target_id)
                 update = Update(
                     *chunk_id, CHAIN_ID, self.record.version, kind, offset, length, crc, *token
                 )
                 try:
                     if head is not None:
                         view = None if data is None else memoryview(data)
-                        return await head.target.update(update, view)
+                        return await head.update(update, view)
                 except RetryableError:
                     pass
                 await asyncio.sleep(0.01)
@@ -193,7 +222,9 @@ class SmallChain:
     def contents(self, number: int) -> dict[ChunkId, tuple[int, int, int]]:
         """(version, length, checksum) of everything that a replica has committed."""
         found = {}
-        for record in self.nodes[number].target.store.scan(ChunkId(0, 0), 100_000):
+        target = self.target(number)
+        assert target is not None
+        for record in target.store.scan(ChunkId(0, 0), 100_000):
             assert record.pending is None
             assert record.pending_remove is None
             kept = record.committed
