@@ -104,6 +104,15 @@ class Membership:
             return None
         return node.since_seconds, node.last
 
+    def heard_lately(self, now_seconds: float) -> int:
+        """How many nodes may serve, since they were heard, or this manager listens, for less than
+        they would go on serving unheard."""
+        silent_seconds = self.lease_seconds * SILENT_LEASES
+        return sum(
+            now_seconds - max(node.since_seconds, self._listening_since) < silent_seconds
+            for node in self._nodes.values()
+        )
+
     def candidates(self) -> list[HeartbeatRequest]:
         """The last heartbeats of nodes that are not in the table."""
         return [request for _, request in self._candidates.values()]

@@ -5,6 +5,11 @@ and counts itself primary only for two thirds of a lease after it began its last
 candidate takes the lease when it has seen the same record for a whole lease by its own clock. Every
 write of the primary reads the record in its transaction (the fence), so that one that is late
 writes nothing.
+
+A primary that reaches the KV may be cut off from the storage nodes, which then turn to the others
+in vain. Who is asked so writes a claim beside the lease: how many nodes reach it. A primary that
+hears fewer gives the lease up, and lets others begin. When no node runs, nobody claims, and all
+stays as it is.
 """
 
 from __future__ import annotations
@@ -27,6 +32,9 @@ from ..kv.store import KeyValueStore, ReadTransaction, Transaction
 LEASE_KEY = b"C/lease"
 RENEWALS_PER_LEASE = 4
 PRIMARY_LEASES = 2 / 3
+CLAIM_KEY = b"C/lease-claim"
+OUTDONE_REST_LEASES = 2.0
+"""For how long a manager that gave way to another takes no part."""
 
 _log = logging.getLogger("craqen.manager")
 
@@ -42,6 +50,20 @@ class LeaseRecord(Record, frozen=True):
     """Names the holder's process on its host, so that others there see that it is gone."""
 
 
+class Claim(Record, frozen=True):
+    """A manager that is not the primary says how many storage nodes reach it. ``number`` rises, so
+    that one that is not renewed is not taken for a new one."""
+
+    holder: str
+    nodes: int
+    number: int
+
+
+async def unheard() -> int:
+    """Of a manager that no storage node speaks to."""
+    return 0
+
+
 class Election:
     """Takes part for one manager. One task; ``fence`` may be used from any transaction."""
 
@@ -51,11 +73,17 @@ class Election:
         address: str,
         lease_seconds: float,
         now: Callable[[], float],
+        heard: Callable[[], Awaitable[int]] = unheard,
     ) -> None:
+        """*heard*: how many nodes of the table speak to this manager, primary or not."""
         self._kv = kv
         self._address = address
         self._lease_seconds = lease_seconds
         self._now = now
+        self._heard = heard
+        self._claim: Claim | None = None
+        """The last one of another that was seen; as a candidate, the last one of our own."""
+        self._rest_until = 0.0
         self._holder = secrets.token_hex(16)
         self._record: LeaseRecord | None = None
         self._valid_until = 0.0
@@ -94,6 +122,9 @@ class Election:
                 _log.info("primary manager, epoch %d", self.epoch)
                 await self._lead(lead)
                 _log.warning("no longer the primary manager, epoch %d", self.epoch)
+                if self._now() < self._rest_until:
+                    with contextlib.suppress(CraqenError):  # then the lease runs out by itself
+                        await self._give_up()
         finally:
             with contextlib.suppress(CraqenError):
                 await self._give_up()
@@ -124,9 +155,12 @@ class Election:
                     seen, since = record, self._now()
                 silent = self._now() - since >= self._lease_seconds
                 if record is None or not record.holder or silent or _is_gone(record):
-                    if await self._take(record):
-                        return
-                    continue
+                    if self._now() >= self._rest_until:
+                        if await self._take(record):
+                            return
+                        continue
+                else:
+                    await self._say_who_is_heard()
             except DataLossError:
                 raise
             except CraqenError as error:
@@ -140,6 +174,7 @@ class Election:
         async def take(tx: Transaction) -> bool:
             if await _read(tx) != found:
                 return False
+            self._claim = await _read_claim(tx)  # of before: it does not count
             tx.set(LEASE_KEY, msgspec.msgpack.encode(mine))
             return True
 
@@ -155,6 +190,9 @@ class Election:
             began = self._now()
             try:
                 if not await self._renew():
+                    return
+                if await self._is_outdone():
+                    self._rest_until = began + self._lease_seconds * OUTDONE_REST_LEASES
                     return
             except CraqenError as error:
                 _log.warning("the manager's lease was not renewed: %s", error)
@@ -179,6 +217,33 @@ class Election:
             self._record = renewed
         return kept
 
+    async def _say_who_is_heard(self) -> None:
+        """Claim, if nodes turn to this manager though another is the primary."""
+        nodes = await self._heard()
+        if not nodes:
+            return
+        number = 0 if self._claim is None else self._claim.number
+        mine = self._claim = Claim(self._holder, nodes, number + 1)
+
+        async def claim(tx: Transaction) -> None:
+            tx.set(CLAIM_KEY, msgspec.msgpack.encode(mine))
+
+        await self._kv.transact(claim)
+
+    async def _is_outdone(self) -> bool:
+        """Whether another manager has just claimed to hear more nodes than this one."""
+        claim = await self._kv.read(_read_claim)
+        before, self._claim = self._claim, claim
+        if claim is None or claim == before or claim.holder == self._holder:
+            return False
+        heard = await self._heard()
+        if claim.nodes <= heard:
+            return False
+        _log.error(
+            "%d storage nodes reach this manager, %d another one: it gives way", heard, claim.nodes
+        )
+        return True
+
     async def _give_up(self) -> None:
         """Let the next one begin at once."""
         record = self._record
@@ -202,6 +267,16 @@ async def _read(tx: ReadTransaction) -> LeaseRecord | None:
         return msgspec.msgpack.decode(value, type=LeaseRecord)
     except msgspec.MsgspecError as error:
         raise DataLossError(f"the managers' lease cannot be understood: {error}") from error
+
+
+async def _read_claim(tx: ReadTransaction) -> Claim | None:
+    value = await tx.get(CLAIM_KEY)
+    if value is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(value, type=Claim)
+    except msgspec.MsgspecError:
+        return None  # of another version: it is advice, nothing rests on it
 
 
 def process_identity() -> str:

@@ -21,7 +21,7 @@ from ..cluster.messages import (
     HeartbeatRequest,
 )
 from ..cluster.records import RoutingTable
-from ..cluster.store import change_table
+from ..cluster.store import change_table, read_table
 from ..errors import CraqenError, InvalidArgumentError, ProtocolError, UnavailableError
 from ..kv.open import open_store
 from ..kv.store import KeyValueStore
@@ -33,10 +33,15 @@ from ..wire.codec import decode
 from ..wire.messages import Method, encode
 from .admin import answer
 from .election import Election
+from .link import CONNECT_TIMEOUT_SECONDS
 from .primary import Primary, begin
 from .rebalancing import rebalance_tick
 
 REBALANCE_SECONDS = 1.0
+ASKED_SECONDS = 2.5 * CONNECT_TIMEOUT_SECONDS
+"""How long a node counts as reaching a manager that is not the primary: between two tries it may
+have waited for one that is cut off."""
+ASKED_NODES_MAX = 1024
 
 _log = logging.getLogger("craqen.manager")
 
@@ -52,6 +57,8 @@ class ManagerProcess:
         self._address = config.manager_addresses[number - 1]
         self._duty = duty
         self._primary: Primary | None = None
+        self._asked: dict[int, float] = {}
+        """When storage nodes last turned to this manager in vain."""
         self._gate = Gate(0, lambda: "", config.cluster_secret)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
@@ -67,7 +74,13 @@ class ManagerProcess:
             server = await transport_for(self._address).serve(
                 self._address, self._handle, peer_gone=self._gate.peer_gone
             )
-            election = Election(kv, self._address, config.cluster.lease_seconds, time.monotonic)
+            election = Election(
+                kv,
+                self._address,
+                config.cluster.lease_seconds,
+                time.monotonic,
+                lambda: self._heard(kv),
+            )
             electing = asyncio.create_task(election.run(lambda: self._lead(kv, election)))
             stopping = asyncio.create_task(_wait(stop))
             tasks = [electing, stopping]
@@ -109,6 +122,8 @@ class ManagerProcess:
         self._gate.check(request)
         primary = self._primary
         if primary is None:
+            if request.method == Method.HEARTBEAT:
+                self._note(decode(HeartbeatRequest, request.header).node_id)
             raise UnavailableError(f"the manager at {self._address} is not the primary")
         if request.method == Method.HEARTBEAT:
             reply = primary.heartbeat(decode(HeartbeatRequest, request.header))
@@ -118,6 +133,25 @@ class ManagerProcess:
         if request.method == Method.ADMIN:
             return Answer(encode(await _administer(primary, decode(AdminRequest, request.header))))
         raise ProtocolError(f"method {request.method} is not a manager's")
+
+    def _note(self, node_id: int) -> None:
+        """A node asks a manager that cannot help it."""
+        oldest = time.monotonic() - ASKED_SECONDS
+        if len(self._asked) >= ASKED_NODES_MAX:
+            self._asked = {one: when for one, when in self._asked.items() if when > oldest}
+        if node_id in self._asked or len(self._asked) < ASKED_NODES_MAX:
+            self._asked[node_id] = time.monotonic()
+
+    async def _heard(self, kv: KeyValueStore) -> int:
+        """How many nodes of the table reach this manager, now or (if it is not the primary) in
+        vain."""
+        if self._primary is not None:
+            return self._primary.membership.heard_lately(time.monotonic())
+        oldest = time.monotonic() - ASKED_SECONDS
+        asked = {one for one, when in self._asked.items() if when > oldest}
+        if not asked:
+            return 0
+        return sum(node.node_id in asked for node in (await read_table(kv)).nodes)
 
 
 async def _administer(primary: Primary, request: AdminRequest) -> AdminReply:

@@ -12,8 +12,15 @@ from craqen.core.cluster.records import NodeRecord, RoutingTable
 from craqen.core.cluster.store import change_table, read_table, replace_table
 from craqen.core.errors import OperatorError, UnavailableError
 from craqen.core.kv.memory import MemoryStore
-from craqen.core.kv.store import Transaction
-from craqen.core.manager.election import LEASE_KEY, Election, LeaseRecord, process_identity
+from craqen.core.kv.store import ReadTransaction, Transaction
+from craqen.core.manager.election import (
+    CLAIM_KEY,
+    LEASE_KEY,
+    Claim,
+    Election,
+    LeaseRecord,
+    process_identity,
+)
 
 LEASE_SECONDS = 0.2
 ELSEWHERE = "another-boot/pid:[1] 1 1"
@@ -22,9 +29,15 @@ ELSEWHERE = "another-boot/pid:[1] 1 1"
 class Manager:
     """Takes part; knows when it leads."""
 
-    def __init__(self, kv: MemoryStore) -> None:
+    def __init__(self, kv: MemoryStore, nodes: int = 0) -> None:
+        """*nodes*: how many storage nodes reach it."""
         loop = asyncio.get_running_loop()
-        self.election = Election(kv, "unix:///nowhere", LEASE_SECONDS, loop.time)
+        self.nodes = nodes
+
+        async def heard() -> int:
+            return self.nodes
+
+        self.election = Election(kv, "unix:///nowhere", LEASE_SECONDS, loop.time, heard)
         self.leads = asyncio.Event()
         self.lost = asyncio.Event()
         self.task = asyncio.create_task(self.election.run(self._lead))
@@ -58,6 +71,10 @@ async def plant(kv: MemoryStore, record: LeaseRecord) -> None:
         tx.set(LEASE_KEY, msgspec.msgpack.encode(record))
 
     await kv.transact(write)
+
+
+async def read_claim(tx: ReadTransaction) -> bytes | None:
+    return await tx.get(CLAIM_KEY)
 
 
 def test_one_leads_and_another_follows_when_it_gives_up() -> None:
@@ -132,5 +149,42 @@ def test_what_trying_again_does_not_help_ends_the_manager() -> None:
         successor = Manager(kv)  # at once: the lease was given up
         await successor.leads.wait()
         await successor.stop()
+
+    run(scene)
+
+
+def test_a_primary_that_nodes_do_not_reach_gives_way_to_one_that_they_do() -> None:
+    async def scene(kv: MemoryStore) -> None:
+        first = Manager(kv, nodes=3)
+        await first.leads.wait()
+        second = Manager(kv)
+        first.nodes, second.nodes = 1, 2
+        await second.leads.wait()
+        assert first.lost.is_set()
+        # The first hears fewer, and does not take it back, though it claims so.
+        claimed = await kv.read(read_claim)
+        while (await kv.read(read_claim)) == claimed:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+        assert second.election.holds()
+        await second.stop()
+        await first.stop()
+
+    run(scene)
+
+
+def test_a_claim_of_long_ago_or_of_as_many_nodes_moves_nobody() -> None:
+    async def scene(kv: MemoryStore) -> None:
+        async def claim(tx: Transaction) -> None:
+            tx.set(CLAIM_KEY, msgspec.msgpack.encode(Claim("somebody", 9, 1)))
+
+        await kv.transact(claim)
+        first = Manager(kv, nodes=2)
+        await first.leads.wait()
+        second = Manager(kv, nodes=2)
+        await asyncio.sleep(3 * LEASE_SECONDS)
+        assert first.election.holds()
+        assert not second.leads.is_set()
+        await second.stop()
+        await first.stop()
 
     run(scene)
