@@ -125,6 +125,7 @@ class Hosts:
                 "lease_seconds": LEASE_SECONDS,
                 "secret_file": str(self._secret),
             },
+            "storage": {"lease_seconds": 1.0},
             "meta": {"removal_grace_seconds": 5.0},
         }
         for section, values in options.items():
@@ -332,7 +333,7 @@ class Hosts:
             config=BotoConfig(s3={"addressing_style": "path"}),
         )
 
-    def close(self) -> None:
+    def end_all(self) -> None:
         """End everything, the mount first."""
         order = sorted(
             (name for name, one in self.processes.items() if one.process is not None),
@@ -352,4 +353,9 @@ class Hosts:
             if name == "mount":
                 subprocess.run(["umount", "-l", self.folder / "mnt"], check=False,
                                capture_output=True)  # fmt: skip
+            self.processes[name].process = None
+
+    def close(self) -> None:
+        """End everything, and take the network away."""
+        self.end_all()
         self.network.close()

@@ -245,7 +245,8 @@ class MountLoad(S3Load):
 
 def check_all(record: Record, client: Any) -> None:
     """Read everything that was acknowledged."""
-    for name, life in record.lives.items():
-        if life.acknowledged:
+    for name, life in list(record.lives.items()):
+        least = life.acknowledged
+        if least:
             data = client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
-            record.check(name, data, life.acknowledged, life.begun)
+            record.check(name, data, least, life.begun)

@@ -70,13 +70,15 @@ def test_one_direction_is_lost(hosts: Hosts, lost: str) -> None:
         hosts.network.heal()
 
 
-def test_the_line_of_a_node_is_slow(hosts: Hosts) -> None:
+def test_lines_are_slow(hosts: Hosts) -> None:
     """16 Mbit/s: packets queue up, and are lost where the queue ends."""
     hosts.build()
     with under_load(hosts, longest_seconds=None) as trial:
-        hosts.network.shape("node2", *SLOW_LINE)
+        for name in ("node1", "node2", "gateway"):
+            hosts.network.shape(name, *SLOW_LINE)
         trial.go_on(30)
-        hosts.network.unshape("node2")
+        for name in ("node1", "node2", "gateway"):
+            hosts.network.unshape(name)
 
 
 def test_the_lines_delay_and_lose(hosts: Hosts) -> None:

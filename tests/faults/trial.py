@@ -46,9 +46,13 @@ class Trial:
         for load in self._loads:
             load.stop()
 
+    def read_all(self) -> None:
+        """Everything that was acknowledged can be read."""
+        check_all(self.record, self._hosts.client())
+
     def check(self) -> None:
         """No client heard of anything, and everything that was acknowledged is there."""
-        check_all(self.record, self._hosts.client())
+        self.read_all()
         for load in self._loads:
             load.check()
         assert not self.record.failures, self.record.failures[:5]
