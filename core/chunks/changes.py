@@ -18,6 +18,7 @@ from .store import (
     Drop,
     IndexChange,
     Install,
+    Lose,
     Stage,
     StageRemove,
     TokenOutcome,
@@ -51,7 +52,7 @@ def plan_changes(
 ) -> list[Step]:
     """Work out all of *changes*, in order, before any is carried out: all or nothing.
 
-    Install and Drop also repair a chunk whose record is damaged. Raises DataLossError for other
+    Install, Drop and Lose take the place of a damaged record. Raises DataLossError for other
     changes of it, AssertionError for what no correct caller asks.
     """
     steps: list[Step] = []
@@ -66,7 +67,7 @@ def plan_changes(
             try:
                 old = get(chunk_id)
             except DataLossError:
-                if not isinstance(change, Install | Drop):
+                if not isinstance(change, Install | Drop | Lose):
                     raise
                 old, repairs = None, True
         new, outcome = apply_change(old, change)
@@ -131,6 +132,9 @@ def apply_change(record: ChunkRecord | None, change: IndexChange) -> Outcome:
         if record is None or record.committed is None:
             return None, None
         return ChunkRecord(chunk_id, record.committed, None), None
+    if isinstance(change, Lose):
+        kept = None if record is None else record.committed
+        return ChunkRecord(chunk_id, kept, None, lost=True), None
     if change.token is None:
         return None, None
     committed = None if record is None else record.committed

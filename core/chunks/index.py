@@ -28,12 +28,13 @@ MAP_BYTES = 256 * GIB  # address space, not memory; 100 million chunks and more
 ROOM_BYTES = 16 * MIB  # allocated ahead: more than one round writes
 READERS_MAX = 8  # the event loop's own, and whoever inspects the folder by hand
 FORMAT_VERSION = 1
+LOST_VERSION = 2
+"""Of the record of a chunk whose content is lost: to older programs such a record is damaged."""
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _HEAD = struct.Struct("<IB")
 _CLIENT_KEY = struct.Struct(">Q")
 _TOKEN_KEY = struct.Struct(">QI")
-_VERSION_BYTE = bytes([FORMAT_VERSION])
 _encoder = msgspec.msgpack.Encoder()
 
 _Stored = tuple[ChunkVersion | None, ChunkVersion | None, UpdateToken | None]
@@ -210,7 +211,8 @@ class ChunkIndex:
 
 def encode_record(key: bytes, record: ChunkRecord) -> bytes:
     """The stored value of *record* under *key*."""
-    return _sealed(key, _encoder.encode((record.committed, record.pending, record.pending_remove)))
+    stored = _encoder.encode((record.committed, record.pending, record.pending_remove))
+    return _sealed(key, stored, LOST_VERSION if record.lost else FORMAT_VERSION)
 
 
 def decode_record(chunk_id: ChunkId, key: bytes, value: bytes) -> ChunkRecord:
@@ -219,7 +221,7 @@ def decode_record(chunk_id: ChunkId, key: bytes, value: bytes) -> ChunkRecord:
         committed, pending, removal = _record_decoder.decode(_checked(key, value, chunk_id))
     except msgspec.MsgspecError as error:
         raise DataLossError(f"{_name(chunk_id)}: its index record cannot be understood") from error
-    return ChunkRecord(chunk_id, committed, pending, removal)
+    return ChunkRecord(chunk_id, committed, pending, removal, value[4] == LOST_VERSION)
 
 
 def check_record(record: ChunkRecord) -> None:
@@ -248,9 +250,9 @@ def _delete_client(transaction: lmdb.Transaction, table: lmdb._Database, client_
             cursor.delete()
 
 
-def _sealed(key: bytes, payload: bytes) -> bytes:
+def _sealed(key: bytes, payload: bytes, version: int = FORMAT_VERSION) -> bytes:
     """*payload* behind its format version and a CRC32C that covers the key as well."""
-    body = _VERSION_BYTE + payload
+    body = bytes([version]) + payload
     return crc32c(body, crc32c(key)).to_bytes(4, "little") + body
 
 
@@ -262,6 +264,6 @@ def _checked(key: bytes, value: bytes, what: ChunkId | str) -> memoryview:
     crc, version = _HEAD.unpack_from(value)
     if crc != crc32c(view[4:], crc32c(key)):
         raise DataLossError(f"{_name(what)}: its index record is damaged")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, LOST_VERSION):
         raise DataLossError(f"{_name(what)}: its index record has format {version}, unknown here")
     return view[_HEAD.size :]

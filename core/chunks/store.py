@@ -51,6 +51,9 @@ class ChunkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pending: ChunkVersion | None
     pending_remove: UpdateToken | None = None
     """A removal that the chain has not committed yet (version committed.version + 1)."""
+    lost: bool = False
+    """What the chain had of the chunk is lost; ``committed`` (older, or the same: nobody can tell)
+    is set aside, and never answered with."""
 
 
 class TokenOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -119,7 +122,15 @@ class Abandon:
     chunk_id: ChunkId
 
 
-IndexChange = Stage | StageRemove | Commit | Install | Drop | Abandon
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Note that the chunk's content is lost; what is committed is set aside, what is pending is
+    forgotten. Install and Drop end that."""
+
+    chunk_id: ChunkId
+
+
+IndexChange = Stage | StageRemove | Commit | Install | Drop | Abandon | Lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +164,7 @@ class ChunkStore(Protocol):
 
     def damaged(self) -> frozenset[ChunkId]:
         """Return the chunks whose records were found damaged; ``get`` raises DataLossError for
-        them until an Install or Drop of the chunk takes the record's place."""
+        them until an Install, Drop or Lose of the chunk takes the record's place."""
         ...
 
     def failure(self) -> Exception | None:

@@ -11,6 +11,7 @@ from ..chunks.store import (
     Drop,
     IndexChange,
     Install,
+    Lose,
     TokenOutcome,
 )
 from ..cluster.records import ChainRecord
@@ -41,6 +42,7 @@ from .seen import seen_of
 from .updates import MISMATCH_RESENDS_MAX, Updates
 
 SLOTS_MAX = 1024  # copies that one resync may have under way
+_COPIES = (UpdateKind.REPLACE, UpdateKind.REMOVE, UpdateKind.LOSE)
 
 
 class Copies(Updates):
@@ -119,8 +121,8 @@ class Copies(Updates):
             return []
         try:
             self.check_session(event.chain_version, mark.session)
-            if event.kind not in (UpdateKind.REPLACE, UpdateKind.REMOVE):
-                raise InvalidArgumentError("a copy is a whole content, or a removal")
+            if event.kind not in _COPIES:
+                raise InvalidArgumentError("a copy is a whole content, a removal, or a loss")
             if not 0 <= mark.slot < SLOTS_MAX:
                 raise InvalidArgumentError(f"slot {mark.slot} of a resync session")
             done = self._slots.get(mark.slot)
@@ -151,7 +153,7 @@ class Copies(Updates):
         record = self._record(operation)
         operation.base = None if record is None else record.committed
         operation.standing = Standing.PREPARING
-        if operation.kind == UpdateKind.REMOVE:
+        if operation.kind != UpdateKind.REPLACE:
             return self._copy_prepared(operation, None)
         return [
             Prepare(operation.request_id, operation.base, operation.version, self.chain.version)
@@ -165,7 +167,9 @@ class Copies(Updates):
             return self._end(operation, error=error)
         operation.content = content
         change: IndexChange
-        if content is None:
+        if operation.kind == UpdateKind.LOSE:
+            change = Lose(operation.chunk_id)
+        elif content is None:
             change = Drop(operation.chunk_id, None)
         else:
             change = Install(operation.chunk_id, content)
@@ -203,9 +207,15 @@ class Copies(Updates):
 
     def _begin_copy(self, operation: Operation) -> list[Effect]:
         self.check_version(operation.chain_version)
-        record = self._lookup(operation.chunk_id)
         if not self.view.is_serving:
             raise UnavailableError(f"target {self.target_id} does not serve")
+        try:
+            record = self._lookup(operation.chunk_id)
+        except DataLossError:
+            if not self._copies_loss(operation):
+                raise
+            operation.kind = UpdateKind.LOSE
+            return self._send_copy(operation)
         if record is not None:
             unsettled = self._unsettled(operation, record)
             if unsettled is not None:
@@ -222,6 +232,15 @@ class Copies(Updates):
         operation.content = committed
         operation.version = 0 if committed is None else committed.version
         return self._send_copy(operation)
+
+    def _copies_loss(self, operation: Operation) -> bool:
+        """Whether the successor is to know that the content is lost: it is for good, and whatever
+        might have mended it had its chances."""
+        try:
+            self._stored(operation.chunk_id)
+        except DataLossError:
+            return operation.as_it_is and self._is_lost(operation.chunk_id)
+        return True
 
     def _unsettled(self, operation: Operation, record: ChunkRecord) -> list[Effect] | None:
         """What is pending is settled first."""
@@ -254,6 +273,7 @@ class Copies(Updates):
                 token=operation.token if content is None else content.token,
                 mark=mark,
                 as_it_is=operation.as_it_is,
+                lost=operation.kind == UpdateKind.LOSE,
             )
         ]
 
@@ -263,6 +283,9 @@ class Copies(Updates):
             equal = event.length_bytes == 0
         else:
             equal = (event.version, event.crc32c) == (content.version, content.crc32c)
+        if equal and operation.kind == UpdateKind.LOSE:
+            # Known here as well, or this replica would take the loss for damage to be mended.
+            return self._persist(operation, Standing.INSTALLING, Lose(operation.chunk_id))
         if equal:
             return self._end(operation, sent=True)
         self.mismatches += 1

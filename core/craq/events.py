@@ -242,6 +242,7 @@ class Forward:
     ``whole``: send the version's whole content as a REPLACE (``content`` None: a REMOVE), not the
     update as it came. ``mark``: it is a copy of what is committed here, and goes with this mark.
     ``as_it_is``: its bytes are sent without regard to whether they are what its checksums say.
+    ``lost``: that the content is lost is sent (a LOSE).
 
     ``ForwardFailed`` with DataLossError means that the bytes are damaged here, never there.
     """
@@ -258,6 +259,7 @@ class Forward:
     token: UpdateToken
     mark: SyncMark | None = None
     as_it_is: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

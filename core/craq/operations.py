@@ -83,6 +83,9 @@ class Operation:
     """COPY: what the successor was seen to hold; None: it must be replaced, whatever it is."""
     as_it_is: bool = False
     """COPY: whether it is sent also if its bytes are damaged."""
+    over_loss: bool = False
+    """Whether it takes the place of a content that is lost here: that cannot be had back, so
+    nothing is staged beside it."""
     damaged_version: int = 0
     """REPAIR: the version whose bytes are damaged; 0: the index record is."""
 

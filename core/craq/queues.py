@@ -14,7 +14,7 @@ from ..ids import ChunkId
 from .chain_view import ChainView
 from .events import Effect, Persist, Reply
 from .operations import Operation, Operations, Purpose, Standing
-from .refusals import broken, chunk_name, expired, stale
+from .refusals import broken, chunk_name, content_lost, expired, stale
 
 QUEUE_MAX = 128  # updates waiting for one chunk; a client that gets ChunkBusyError backs off
 
@@ -33,7 +33,7 @@ class ChunkQueues(ABC):
     ) -> None:
         self.target_id = target_id
         self.view = ChainView(target_id, chain)
-        self._lookup = lookup
+        self._stored = lookup
         self._outcome = outcome
         self._operations = Operations()
 
@@ -41,6 +41,13 @@ class ChunkQueues(ABC):
     def chain(self) -> ChainRecord:
         """The present version of the chain."""
         return self.view.chain
+
+    def _lookup(self, chunk_id: ChunkId) -> ChunkRecord | None:
+        """The chunk's record. Raises DataLossError if it is damaged, or the content is lost."""
+        record = self._stored(chunk_id)
+        if record is not None and record.lost:
+            raise content_lost(self.target_id, chunk_id)
+        return record
 
     def check_version(self, chain_version: int) -> None:
         """Raise StaleChainVersionError unless the request was made for the present chain."""
@@ -94,6 +101,9 @@ class ChunkQueues(ABC):
         if operation.standing is Standing.WAITING:
             return self._end(operation, error=expired(self.view, operation.chunk_id))
         if operation.standing in (Standing.FORWARDING, Standing.HELD):
+            if operation.over_loss:
+                # What it made is the asker's still, and goes with it.
+                return self._end(operation, error=expired(self.view, operation.chunk_id))
             return self._tell_expired(operation, request_id)
         operation.expired = True  # what its disk work holds is its asker's: that ends first
         return []

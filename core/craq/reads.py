@@ -25,6 +25,8 @@ def visible(
     """
     running = operations.first(chunk_id)
     if running is not None and running.hidden:
+        if running.over_loss:
+            raise UnavailableError(f"chunk {chunk_name(chunk_id)}: is being replaced: ask again")
         return running.base, True
     record = lookup(chunk_id)
     if record is None:

@@ -7,6 +7,14 @@ from ..ids import ChunkId
 from .chain_view import ChainView
 
 
+def content_lost(target_id: int, chunk_id: ChunkId) -> DataLossError:
+    """The chain has lost what the chunk was."""
+    return DataLossError(
+        f"chunk {chunk_name(chunk_id)}: its content is lost (its index record was damaged at the "
+        f"only replica that served): remove or replace the chunk; asked target {target_id}"
+    )
+
+
 def chunk_name(chunk_id: ChunkId) -> str:
     """The chunk as messages and tools name it."""
     return f"{chunk_id.segment_id:x}.{chunk_id.index}"

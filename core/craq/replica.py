@@ -34,7 +34,9 @@ RULES
    marked; a late one is refused by its mark, and a session by the next one.
 9. A damaged chunk is repaired in its turn, by what another replica has of the same version. When
    the index record is lost, what the next replica has settled counts, or at the tail what the
-   replica before it has staged or committed.
+   replica before it has staged or committed. If nobody else serves, the content is lost: that is
+   copied as a loss, so that readers are told and no resync waits. An update that removes or
+   replaces it is carried out without staging, since there is nothing to go back to.
 
 | stage     | what has come            | what is done                            | next       |
 |-----------|--------------------------|-----------------------------------------|------------|
@@ -42,10 +44,12 @@ RULES
 | waiting   | its turn, own pending    | as staging, Persisted                   |            |
 | preparing | Prepared, no successor   | Persist Install or Drop, durable        | installing |
 | preparing | Prepared                 | Persist Stage or StageRemove, durable   | staging    |
+| preparing | Prepared, content lost   | Forward                                 | forwarding |
 | preparing | PrepareFailed            | Reply                                   | done       |
 | staging   | Persisted                | Forward                                 | forwarding |
 | staging   | Persisted, no successor  | Persist Commit                          | committing |
 | forwarding| Acknowledged             | Persist Commit                          | committing |
+| forwarding| Acknowledged, content lost | Persist Install or Drop, durable      | installing |
 | forwarding| ForwardFailed            | –                                       | held       |
 | forwarding| Acknowledged, differs    | Forward whole; after a few RetryLater   | held       |
 | forwarding| ForwardFailed, own damage| Fetch                                   | fetching   |
@@ -60,8 +64,8 @@ RULES
 | any       | PersistFailed, own damage| Reply (nothing was changed)             | done       |
 
 A copy is at the predecessor waiting, then forwarding or held, then done; at the successor waiting,
-preparing, installing. A repair is waiting, fetching, installing; what it fetches is persisted by
-Install, or Drop.
+preparing, installing. The copy of a loss is installed at the predecessor as well. A repair is
+waiting, fetching, installing; what it fetches is persisted by Install, or Drop.
 
 A broken chunk takes no more updates until the target is opened anew: what its disk kept is unknown.
 """
@@ -219,6 +223,8 @@ class Replica(Repairs):
 
     def _asked(self, event: UpdateAsked) -> list[Effect]:
         try:
+            if event.kind == UpdateKind.LOSE:
+                raise InvalidArgumentError("a loss is copied by a resync only")
             known = self._known(event)
             if known is not None:
                 return known
@@ -306,10 +312,10 @@ class Replica(Repairs):
             return self._abandoned(operation)
         if operation.purpose is Purpose.COPIED:
             return self._copy_installed(operation)
-        return self._end(operation, sent=operation.purpose is Purpose.REPAIR)
+        return self._end(operation, sent=operation.purpose is not Purpose.UPDATE)
 
     def _pending_found(self, event: PendingFound) -> list[Effect]:
-        record = self._lookup(event.chunk_id)
+        record = self._stored(event.chunk_id)
         if record is None or self._operations.length(event.chunk_id) or not self.view.is_serving:
             return []
         token = record.pending_remove if record.pending is None else record.pending.token

@@ -11,7 +11,7 @@ chunk's turn. So a chunk is copied only if it differs, and never lost between tw
 | committed        | the same version, length, checksum and token | nothing                      |
 | committed        | anything else, older or newer | copied: the serving replica counts          |
 | pending, or busy | anything                  | settled here, which sends it; then as above     |
-| damaged record   | anything                  | copied once it is repaired here                 |
+| damaged record   | anything                  | copied once repaired; a loss if nobody can      |
 | anything         | pending, busy, or damaged | copied or removed, whatever it is               |
 
 The token tells apart versions of the same number that were made under different versions of the
@@ -69,7 +69,8 @@ def page_of(
         record.chunk_id: Listed(
             record.chunk_id,
             seen_of(record.committed),
-            record.pending is None
+            not record.lost
+            and record.pending is None
             and record.pending_remove is None
             and record.chunk_id not in unsure,
         )

@@ -24,7 +24,7 @@ from ..wire.messages import UpdateKind
 from .events import Acknowledged, Effect, Forward, ForwardFailed, Prepare, RetryLater
 from .operations import Operation, Standing
 from .queues import ChunkQueues
-from .refusals import chunk_name, differs, stale
+from .refusals import chunk_name, differs, expired, stale
 
 MISMATCH_RESENDS_MAX = 3  # sent whole so often before the asker is told that replicas differ
 
@@ -86,16 +86,30 @@ class Updates(ChunkQueues):
         return self._prepare(operation, committed)
 
     def _record(self, operation: Operation) -> ChunkRecord | None:
-        """The chunk's record; a syncing replica does without a damaged one."""
+        """The chunk's record; a syncing replica does without a damaged one, and what removes or
+        replaces a content that is lost does without that."""
         try:
             return self._lookup(operation.chunk_id)
         except DataLossError as error:
             if self.view.is_syncing:
                 return None
+            whole = operation.kind in (UpdateKind.REPLACE, UpdateKind.REMOVE)
+            if whole and self._is_lost(operation.chunk_id):
+                operation.over_loss = True
+                return None
             if operation.forwarded:
                 # The predecessor's own bytes are not meant: it tries again until this is repaired.
                 raise UnavailableError(str(error)) from error
             raise
+
+    def _is_lost(self, chunk_id: ChunkId) -> bool:
+        """Whether the content is lost for good: it is known as that, or the record is damaged and
+        no other replica serves."""
+        try:
+            record = self._stored(chunk_id)
+        except DataLossError:
+            return self.view.serving == (self.target_id,)
+        return record is not None and record.lost
 
     def _contradicted(
         self,
@@ -175,8 +189,15 @@ class Updates(ChunkQueues):
         if content is not None and content.chain_version != self.chain.version:
             content = replace(content, chain_version=self.chain.version)
         operation.content = content
-        chunk_id = operation.chunk_id
-        standing = Standing.INSTALLING if self.view.successor is None else Standing.STAGING
+        if operation.over_loss and self.view.successor is not None:
+            return self._carry_on(operation)
+        return self._settle(operation)
+
+    def _settle(self, operation: Operation) -> list[Effect]:
+        """Persist what was made: for good where nobody has to hear of it (any more)."""
+        content, chunk_id = operation.content, operation.chunk_id
+        last = self.view.successor is None or operation.over_loss
+        standing = Standing.INSTALLING if last else Standing.STAGING
         change: IndexChange
         if standing is Standing.INSTALLING:
             change = Install(chunk_id, content) if content else Drop(chunk_id, operation.token)
@@ -197,6 +218,8 @@ class Updates(ChunkQueues):
         if not self.view.is_serving:
             # Being filled as well (rule 7): those who served meanwhile need not have it.
             return self._end(operation, error=stale(self.view, operation.chain_version))
+        if operation.over_loss and operation.expired:
+            return self._end(operation, error=expired(self.view, operation.chunk_id))
         successor = self.view.successor
         if successor is None:
             return self._commit(operation)
@@ -223,6 +246,8 @@ class Updates(ChunkQueues):
         return effects
 
     def _commit(self, operation: Operation) -> list[Effect]:
+        if operation.over_loss:
+            return self._settle(operation)
         version = operation.version
         if operation.content is None:
             version = 1 + (0 if operation.base is None else operation.base.version)

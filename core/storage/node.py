@@ -344,13 +344,14 @@ class StorageNode:
         begin = ChunkId(message.segment_id, message.chunk_index)
         records = target.store.scan(begin, limit + 1)
         more = len(records) > limit
-        damaged = sorted(
+        damaged = [
             chunk_id
             for chunk_id in target.store.damaged()
             if chunk_id >= begin and not (more and chunk_id >= records[limit].chunk_id)
-        )
+        ]
+        damaged += [record.chunk_id for record in records[:limit] if record.lost]
         chunks = tuple([_summary(record) for record in records[:limit]])
-        return _answer(ListChunksReply(chunks, more, tuple(damaged[:BATCH_ITEMS_MAX])))
+        return _answer(ListChunksReply(chunks, more, tuple(sorted(damaged)[:BATCH_ITEMS_MAX])))
 
     async def _committed_version(self, request: IncomingRequest) -> Answer:
         message = decode(CommittedVersionRequest, request.header)
@@ -398,7 +399,7 @@ def _answer(message: Message) -> Answer:
 def _summary(record: ChunkRecord) -> ChunkSummary:
     committed = record.committed
     pending = 0 if record.pending is None else record.pending.version
-    if committed is None:
+    if committed is None or record.lost:
         return ChunkSummary(*record.chunk_id, 0, 0, pending or 1, 0, 0)
     if record.pending_remove is not None:
         pending = committed.version + 1

@@ -112,7 +112,7 @@ class Scrubber:
             # As it is by now: the block of an older version may be another chunk's.
             present = target.store.get(chunk_id)
             content = None if present is None else present.committed
-            if content is None:
+            if present is None or content is None or present.lost:
                 return
             version = content.version
             source = content_of(target.store, chunk_id, content)

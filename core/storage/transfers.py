@@ -81,8 +81,9 @@ class Transfers:
         )
 
     async def send_removal(self, effect: Forward) -> UpdateResult:
-        """Forward a removal, also when nobody asks (any more)."""
-        return await self._send(effect, UpdateKind.REMOVE, None)
+        """Forward a removal, or a loss, also when nobody asks (any more)."""
+        kind = UpdateKind.LOSE if effect.lost else UpdateKind.REMOVE
+        return await self._send(effect, kind, None)
 
     async def send_whole(
         self, effect: Forward, content: ChunkVersion, successors: int

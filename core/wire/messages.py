@@ -76,6 +76,8 @@ class UpdateKind(IntEnum):
     """Set the length: cut, or extend with zeros."""
     REMOVE = 4
     """Remove the chunk; removing an absent chunk succeeds."""
+    LOSE = 5
+    """A copy only: what the chain had of the chunk is lost, and is to be known as that."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -148,7 +150,7 @@ class Update(Message, frozen=True):
     ``reservation_id`` (> 0,
     only REPLACE). ``crc32c`` covers exactly those bytes. ``page_crcs`` goes with REPLACE.
     ``version`` 0 = from a client, the head numbers it; else forwarded by the predecessor.
-    ``sync_session`` > 0: a copy (REPLACE, or REMOVE) that a resync makes of a chunk; then only may
+    ``sync_session`` > 0: a copy (REPLACE, REMOVE or LOSE) that a resync makes of a chunk; then only may
     it be ``as_it_is``: of bytes that are not what the checksums say, and are to be known as such.
     """
 

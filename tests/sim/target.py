@@ -318,6 +318,8 @@ class SimulatedTarget:
     def _forward(self, effect: Forward) -> None:
         work, content = self._work.get(effect.request_id), effect.content
         kind, data, offset, length, crc, pages = UpdateKind.REMOVE, None, 0, 0, 0, b""
+        if effect.lost:
+            kind = UpdateKind.LOSE
         if content is not None and work is not None and not effect.whole:
             update = work.update
             kind, data, offset = update.kind, work.data, update.offset_bytes

@@ -21,6 +21,7 @@ from craqen.core.chunks.store import (
     Drop,
     IndexChange,
     Install,
+    Lose,
     TokenOutcome,
 )
 from craqen.core.cluster.records import ChainRecord, ChainTarget, LocalState, PublicState
@@ -108,7 +109,7 @@ class Store:
     def apply(self, changes: tuple[IndexChange, ...]) -> None:
         for change in changes:
             if change.chunk_id in self.lost:
-                assert isinstance(change, Install | Drop)
+                assert isinstance(change, Install | Drop | Lose)
                 self.lost.discard(change.chunk_id)
                 self.records.pop(change.chunk_id, None)
             record, outcome = apply_change(self.records.get(change.chunk_id), change)
@@ -349,7 +350,7 @@ class ChainWorld:
         content = effect.content
         asked = self.updates.get((member.number, effect.request_id))
         if content is None:
-            kind, length, crc = UpdateKind.REMOVE, 0, 0
+            kind, length, crc = UpdateKind.LOSE if effect.lost else UpdateKind.REMOVE, 0, 0
         elif effect.whole or asked is None:
             if not effect.as_it_is and not self._is_whole(member, effect.chunk_id, content):
                 self._forward_failed(member, effect, DataLossError("damaged"))

@@ -288,3 +288,72 @@ def test_damage_without_another_replica_is_copied_as_damage(
                 assert await chain.read(number, CHUNKS[3], 65_536) == data[:65_536]
 
     asyncio.run(scene())
+
+
+def lost_everywhere(chain: SmallChain, chunk_id: ChunkId) -> bool:
+    records = [node.target.store.get(chunk_id) for node in chain.nodes.values()]
+    return all(one is not None and one.lost for one in records)
+
+
+@pytest.mark.parametrize("end", ["replaced", "removed"])
+def test_a_record_lost_at_the_only_replica_keeps_no_resync_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("craqen.core.storage.resync.PAUSE_SECONDS", 0.01)
+
+    async def scene() -> None:
+        async with small_chain(tmp_path, 2) as chain:
+            model = await fill(chain)
+            await leave(chain, 2, 1)
+            model[CHUNKS[3]] = b"newer than what replica 2 has"
+            await chain.put(CHUNKS[3], model[CHUNKS[3]])
+            await chain.put(
+                CHUNKS[4], model[CHUNKS[4]]
+            )  # its outcome is remembered, not the former
+            await chain.stop(1)
+            chain.damage_record(1, crc32c(model[CHUNKS[3]]))
+            await chain.start(1)
+            await come_back(chain, 2, 1)
+            chain.table((1, SERVING), (2, SERVING))
+            for chunk_id, data in model.items():
+                for number in (1, 2):
+                    if chunk_id != CHUNKS[3]:
+                        assert await chain.read(number, chunk_id, len(data)) == data
+                        continue
+                    with pytest.raises(DataLossError, match="lost"):
+                        await chain.read(number, chunk_id, 10)
+            assert lost_everywhere(chain, CHUNKS[3])
+            # It stays so over a restart and another resync.
+            await leave(chain, 2, 1)
+            await come_back(chain, 2, 1)
+            chain.table((1, SERVING), (2, SERVING))
+            assert lost_everywhere(chain, CHUNKS[3])
+            with pytest.raises(DataLossError, match="lost"):
+                await chain.put(CHUNKS[3], b"a part", offset=5)
+            if end == "replaced":
+                await chain.put(CHUNKS[3], b"whole")
+                for number in (1, 2):
+                    assert await chain.read(number, CHUNKS[3], 10) == b"whole"
+            else:
+                await chain.remove(CHUNKS[3])
+                for number in (1, 2):
+                    assert await chain.read(number, CHUNKS[3], 10) == b""
+            assert chain.contents(1) == chain.contents(2)
+
+    asyncio.run(scene())
+
+
+def test_a_lost_record_at_a_chain_of_one_may_be_replaced(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with small_chain(tmp_path, 1) as chain:
+            await chain.put(CHUNKS[0], b"once")
+            await chain.put(CHUNKS[1], b"its outcome is remembered")
+            await chain.stop(1)
+            chain.damage_record(1, crc32c(b"once"))
+            await chain.start(1)
+            with pytest.raises(DataLossError):
+                await chain.read(1, CHUNKS[0], 10)
+            await chain.put(CHUNKS[0], b"again")
+            assert await chain.read(1, CHUNKS[0], 10) == b"again"
+
+    asyncio.run(scene())
