@@ -30,11 +30,11 @@ FOLDER_TYPE = "application/x-directory"
 STORAGE_CLASSES = frozenset(
     {
         "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING",
-        "GLACIER", "GLACIER_IR", "DEEP_ARCHIVE", "EXPRESS_ONEZONE",
+        "GLACIER", "GLACIER_IR", "DEEP_ARCHIVE",
     }
 )  # fmt: skip
 
-_OVERRIDES = {
+RESPONSE_OVERRIDES = {
     "response-cache-control": "Cache-Control",
     "response-content-disposition": "Content-Disposition",
     "response-content-encoding": "Content-Encoding",
@@ -140,7 +140,7 @@ def object_headers(
                 headers[f"x-amz-checksum-{name}"] = value
             if attributes.checksum_type:
                 headers["x-amz-checksum-type"] = attributes.checksum_type
-    for name, header in _OVERRIDES.items():
+    for name, header in RESPONSE_OVERRIDES.items():
         if name in query:
             headers[header] = _header_value(query[name])
     return headers

@@ -225,10 +225,14 @@ class Received(NamedTuple):
 
 
 async def receive_content(
-    exchange: Exchange, *, inline: bool, default_algorithm: str = "crc64nvme"
+    exchange: Exchange,
+    *,
+    inline: bool,
+    default_algorithm: str = "crc64nvme",
+    also_algorithm: str = "",
 ) -> Received:
     """The body as content ready to be put: small bodies in memory (where *inline* is allowed),
-    others in a segment.
+    others in a segment. *also_algorithm*: a checksum to compute besides the one that is stated.
 
     Raises S3Error and CraqenError; then nothing is left behind.
     """
@@ -240,6 +244,7 @@ async def receive_content(
         exchange.authentication,
         length_bytes=body.length,
         default=ALGORITHMS[default_algorithm],
+        also=ALGORITHMS.get(also_algorithm),
     )
     if body.length is not None and body.length <= (INLINE_BYTES_MAX if inline else 0):
         data = await body.read(INLINE_BYTES_MAX)

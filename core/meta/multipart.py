@@ -8,7 +8,7 @@ whatever its size.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -261,7 +261,7 @@ class Multipart:
                 context, tx, bucket_id, content, attributes, owner, holders=holders
             )
             tx.clear_range(*part_range(upload.upload_id))
-            _remember_sizes(tx, inode.inode_id, chosen)
+            _remember_sizes(tx, inode.inode_id, chosen, checksums)
             tx.clear(upload_row)
             replaced = await swap_object(context, tx, place, inode)
             record = CompletedRecord(inode.inode_id, upload.bucket, upload.key, replaced)
@@ -335,7 +335,7 @@ def _choose(wanted: Sequence[CompletedPart], stored: Sequence[Part]) -> list[Par
         if part is None or part.etag != item.etag:
             raise InvalidPartError(f"part {item.number}: was not uploaded with that ETag")
         for algorithm, value in item.checksums.items():
-            if part.checksums.get(algorithm, value) != value:
+            if part.checksums.get(algorithm) != value:
                 raise InvalidPartError(f"part {item.number}: has another {algorithm} checksum")
         chosen.append(part)
     for part in chosen[:-1]:
@@ -382,8 +382,18 @@ def _cut(extents: Sequence[Extent], offset: int, length: int) -> tuple[Extent, .
     return tuple(cut)
 
 
-def _remember_sizes(tx: Transaction, inode_id: int, parts: Sequence[Part]) -> None:
-    sizes = [PartSize(part.number, part.size, part.checksums) for part in parts]
+def _remember_sizes(
+    tx: Transaction, inode_id: int, parts: Sequence[Part], checksums: Iterable[str]
+) -> None:
+    """Keep sizes, and those checksums that the object's own is made of."""
+    sizes = [
+        PartSize(
+            part.number,
+            part.size,
+            {name: part.checksums[name] for name in checksums if name in part.checksums},
+        )
+        for part in parts
+    ]
     for page, start in enumerate(range(0, len(sizes), PART_SIZES_PER_PAGE)):
         rows = tuple(sizes[start : start + PART_SIZES_PER_PAGE])
         tx.set(part_sizes_key(inode_id, page), encode(rows))

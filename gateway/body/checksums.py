@@ -135,8 +135,8 @@ def stated_checksum(headers: Headers, *, required: bool = False) -> StatedChecks
     """The checksum that *headers* state, by value or as a trailer to come; None if none.
 
     *required*: that there is a checksum or a Content-MD5 (DeleteObjects). Raises S3Error
-    InvalidRequest: more than one, an unknown one, a value of the wrong form, none though one was
-    announced or required.
+    InvalidRequest: more than one, an unknown one, none though one was announced or required;
+    BadDigest: a value of the wrong form.
     """
     found = [name for name in headers if name.startswith(HEADER_PREFIX) and name not in _NOT_VALUES]
     trailer = headers.get("x-amz-trailer")
@@ -181,9 +181,10 @@ def stated_checksum(headers: Headers, *, required: bool = False) -> StatedChecks
 
 
 def check_value(algorithm: Algorithm, value: str) -> None:
-    """Check that *value* is base64 of a digest of *algorithm*. Raises S3Error InvalidRequest."""
+    """Check that *value* is base64 of a digest of *algorithm*. Raises S3Error BadDigest: what is no
+    digest matches no content."""
     if _decode(value, algorithm.size_bytes) is None:
-        raise S3Error("InvalidRequest", f"Value for {algorithm.header} header is invalid.")
+        raise S3Error("BadDigest", f"Value for {algorithm.header} header is invalid.")
 
 
 def content_md5(headers: Headers) -> bytes | None:

@@ -32,7 +32,8 @@ class BodyResult(NamedTuple):
     md5: str
     """Hex; the ETag of an object put in one piece."""
     checksums: dict[str, str]
-    """The stated or default checksum: algorithm name to base64; empty if there was neither."""
+    """The stated or default checksum first, then the one asked for besides: algorithm name to
+    base64; empty if there was none."""
 
 
 class BodyVerifier:
@@ -48,12 +49,14 @@ class BodyVerifier:
         *,
         checksum: StatedChecksum | None = None,
         default: Algorithm | None = None,
+        also: Algorithm | None = None,
         expected_md5: bytes | None = None,
         expected_sha256: str = "",
         length_bytes: int | None = None,
     ) -> None:
-        """*default*: computed if no *checksum* is stated. *expected_sha256*: hex, from the
-        signature. *length_bytes*: what must have come in all; None: whatever comes."""
+        """*default*: computed if no *checksum* is stated; *also*: in any case. *expected_sha256*:
+        hex, from the signature. *length_bytes*: what must have come in all; None: whatever comes.
+        """
         self._checksum = checksum
         self._expected_md5 = expected_md5
         self._expected_sha256 = expected_sha256
@@ -62,16 +65,11 @@ class BodyVerifier:
         self._md5: Hasher = hashlib.md5(usedforsecurity=False)
         self._sha256: Hasher | None = hashlib.sha256() if expected_sha256 else None
         self._algorithm = checksum.algorithm if checksum is not None else default
-        self._hasher: Hasher | None = None
         others: list[Hasher] = [self._sha256] if self._sha256 is not None else []
-        if self._algorithm is not None:
-            if self._algorithm.name == "md5":
-                self._hasher = self._md5
-            elif self._algorithm.name == "sha256" and self._sha256 is not None:
-                self._hasher = self._sha256
-            else:
-                self._hasher = self._algorithm.new()
-                others.append(self._hasher)
+        self._checksums: dict[str, Hasher] = {}
+        for algorithm in (self._algorithm, also):
+            if algorithm is not None and algorithm.name not in self._checksums:
+                self._checksums[algorithm.name] = self._hasher_of(algorithm, others)
         self._others = tuple(others)
         slow = self._algorithm is not None and self._algorithm.name in SLOW_ALGORITHMS
         self.lanes: tuple[Callable[[Buffer], None], ...] = (
@@ -90,19 +88,31 @@ class BodyVerifier:
         length_bytes: int | None,
         checksum_required: bool = False,
         default: Algorithm | None = None,
+        also: Algorithm | None = None,
     ) -> BodyVerifier:
         """The verifier for a request's body, from its headers and signature.
 
         *length_bytes*: of the payload (Content-Length, or the decoded length of aws-chunked).
-        Raises S3Error: InvalidRequest (checksum headers), InvalidDigest (Content-MD5).
+        Raises S3Error: InvalidRequest, BadDigest (checksum headers), InvalidDigest (Content-MD5).
         """
         return cls(
             checksum=stated_checksum(headers, required=checksum_required),
             default=default,
+            also=also,
             expected_md5=content_md5(headers),
             expected_sha256=authentication.content_sha256,
             length_bytes=length_bytes,
         )
+
+    def _hasher_of(self, algorithm: Algorithm, others: list[Hasher]) -> Hasher:
+        """One that is there anyway, or a new one, added to *others*."""
+        if algorithm.name == "md5":
+            return self._md5
+        if algorithm.name == "sha256" and self._sha256 is not None:
+            return self._sha256
+        hasher = algorithm.new()
+        others.append(hasher)
+        return hasher
 
     def update(self, data: Buffer) -> None:
         """Digest the next piece. Releases the GIL for large ones."""
@@ -120,8 +130,8 @@ class BodyVerifier:
     def finish(self, trailers: Mapping[str, str] | None = None) -> BodyResult:
         """Compare everything; *trailers* as the chunk decoder gives them.
 
-        Raises S3Error: IncompleteBody, BadDigest, XAmzContentSHA256Mismatch, InvalidRequest and
-        MalformedTrailerError (the trailer's value).
+        Raises S3Error: IncompleteBody, BadDigest, XAmzContentSHA256Mismatch,
+        MalformedTrailerError (no value in the trailer).
         """
         expected_length = self._expected_length_bytes
         if expected_length is not None and self._length_bytes != expected_length:
@@ -152,20 +162,18 @@ class BodyVerifier:
             )
 
     def _finish_checksum(self, trailers: Mapping[str, str]) -> dict[str, str]:
-        algorithm = self._algorithm
-        if algorithm is None or self._hasher is None:
-            return {}
-        computed = encode(self._hasher.digest())
+        computed = {name: encode(hasher.digest()) for name, hasher in self._checksums.items()}
         if self._checksum is not None:
+            algorithm = self._checksum.algorithm
             expected = self._checksum.value
             if self._checksum.in_trailer:
                 expected = trailers.get(algorithm.header, "")
                 if not expected:
                     raise S3Error("MalformedTrailerError")
                 check_value(algorithm, expected)
-            if not hmac.compare_digest(computed, expected):
+            if not hmac.compare_digest(computed[algorithm.name], expected):
                 raise S3Error(
                     "BadDigest",
                     f"The {algorithm.label} you specified did not match the calculated checksum.",
                 )
-        return {algorithm.name: computed}
+        return computed

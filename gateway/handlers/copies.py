@@ -9,8 +9,8 @@ import msgspec
 from ...core.limits import PART_BYTES_MAX, PUT_BYTES_MAX
 from ...core.meta.records import NewContent, ObjectAttributes, ObjectView, Part, Upload
 from .. import documents
-from ..attributes import attributes_of, header_tags, storage_class_of
-from ..body.checksums import ALGORITHMS, Algorithm, find_algorithm
+from ..attributes import attributes_of
+from ..body.checksums import ALGORITHMS, FULL_OBJECT, Algorithm, find_algorithm
 from ..body.verification import BodyResult, BodyVerifier
 from ..conditions import check_copy_source, write_conditions
 from ..copy_source import CopySource, parse_copy_source
@@ -19,7 +19,11 @@ from ..exchange import Exchange, content_size
 from ..ranges import ByteRange, parse_copy_range
 from ..receive import Received
 from ..reply import Reply, xml_reply
-from .multipart import part_number_of
+from .multipart import DEFAULT_ALGORITHM, part_number_of
+
+_REDIRECT = "x-amz-website-redirect-location"
+_CHANGES = frozenset({"x-amz-storage-class", "x-amz-checksum-algorithm", _REDIRECT})
+"""With one of these headers an object may be copied to itself; and with new metadata."""
 
 
 async def _source(exchange: Exchange) -> tuple[CopySource, ObjectView]:
@@ -40,6 +44,15 @@ def _directive(exchange: Exchange, name: str) -> bool:
     return value == "REPLACE"
 
 
+def _copied_headers(old: ObjectAttributes, given: ObjectAttributes) -> dict[str, str]:
+    """Stored headers of a copy that keeps its metadata. Where a website redirects to is not
+    copied."""
+    kept = {name: value for name, value in old.headers.items() if name != _REDIRECT}
+    if _REDIRECT in given.headers:
+        kept[_REDIRECT] = given.headers[_REDIRECT]
+    return kept
+
+
 async def copy_object(exchange: Exchange) -> Reply:
     """CopyObject."""
     headers, services = exchange.headers, exchange.services
@@ -56,8 +69,8 @@ async def copy_object(exchange: Exchange) -> Reply:
             f"source: {PUT_BYTES_MAX}",
         )
     same = (source.bucket, source.key) == (exchange.bucket, exchange.key)
-    changes = replace_metadata or replace_tags or "x-amz-storage-class" in headers
-    if same and not changes:
+    given_change = replace_metadata or replace_tags or not _CHANGES.isdisjoint(headers)
+    if same and not (given_change or source.version_id):
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself "
@@ -67,11 +80,10 @@ async def copy_object(exchange: Exchange) -> Reply:
     old = inode.object or ObjectAttributes()
     given = attributes_of(headers)
     attributes = msgspec.structs.replace(
-        given if replace_metadata else old,
-        etag="",
-        checksums={},
-        tags=header_tags(headers) if replace_tags else old.tags,
-        storage_class=storage_class_of(headers),
+        given,
+        headers=given.headers if replace_metadata else _copied_headers(old, given),
+        metadata=given.metadata if replace_metadata else old.metadata,
+        tags=given.tags if replace_tags else old.tags,
     )
     label = headers.get("x-amz-checksum-algorithm")
     if label is not None:
@@ -104,15 +116,13 @@ async def _with_checksum(
     if (
         present is not None
         and present.etag_generation == view.inode.generation
-        and present.checksum_type == "FULL_OBJECT"
+        and present.checksum_type == FULL_OBJECT
         and algorithm.name in present.checksums
     ):
         return attributes
     digest = await _digest(exchange, view, ByteRange(0, content_size(view.inode)), algorithm)
-    # The ETag of a file that was written in place describes nothing: now there is a better one.
-    etag = digest.md5 if view.inode.effective_etag().endswith("-w") else ""
     return msgspec.structs.replace(
-        attributes, etag=etag, checksums=digest.checksums, checksum_type="FULL_OBJECT"
+        attributes, etag=digest.md5, checksums=digest.checksums, checksum_type=FULL_OBJECT
     )
 
 
@@ -150,7 +160,7 @@ def _known_digest(view: ObjectView, span: ByteRange, algorithm: Algorithm) -> Bo
     inode, present = view.inode, view.inode.object
     if present is None or present.etag_generation != inode.generation or "-" in present.etag:
         return None
-    if span.length != inode.size or present.checksum_type != "FULL_OBJECT":
+    if span.length != inode.size or present.checksum_type != FULL_OBJECT:
         return None
     value = present.checksums.get(algorithm.name)
     if value is None:
@@ -178,7 +188,7 @@ async def copy_part(exchange: Exchange) -> Reply:
     span = ByteRange(0, size) if text is None else parse_copy_range(text, size)
     if span.length > PART_BYTES_MAX:
         raise S3Error("EntityTooLarge")
-    algorithm = ALGORITHMS[upload.checksum_algorithm or "crc64nvme"]
+    algorithm = ALGORITHMS[upload.checksum_algorithm or DEFAULT_ALGORITHM]
     digest = await _digest(exchange, view, span, algorithm)
     if view.inline_data is not None or view.inode.size == 0:
         part = await _inline_part(exchange, _inline_piece(view, span), number, digest, upload)

@@ -20,6 +20,7 @@ from ..attributes import attributes_of
 from ..body.checksums import (
     ALGORITHMS,
     COMPOSITE,
+    FULL_OBJECT,
     combine_full_object,
     composite,
     multipart_checksum,
@@ -34,9 +35,11 @@ from ..listings import ListQuery
 from ..receive import read_document, receive_content
 from ..reply import Reply, xml_reply
 from ..request_documents import parse_complete_multipart_upload
+from ..times import NANOSECONDS, parse_time_ns
 from .listing import key_bytes, list_query, page_limit
 
 PARTS_PER_READ = 1000
+DEFAULT_ALGORITHM = "crc64nvme"
 _BEHIND = b"\xff"  # in no key, as keys are UTF-8: a prefix with it is behind all keys below it
 
 
@@ -90,9 +93,13 @@ async def upload_part(exchange: Exchange) -> Reply:
     length = exchange.headers.get("content-length", "0")
     if length.isdigit() and int(length) > PART_BYTES_MAX + (1 << 20):
         raise S3Error("EntityTooLarge")
-    default = upload.checksum_algorithm or "crc64nvme"
+    wanted = upload.checksum_algorithm or DEFAULT_ALGORITHM
     _check_algorithm(exchange, upload)
-    received = await receive_content(exchange, inline=False, default_algorithm=default)
+    # Parts of an upload without an algorithm may state any: the object's checksum is the default
+    # one, whatever they state.
+    received = await receive_content(
+        exchange, inline=False, default_algorithm=wanted, also_algorithm=wanted
+    )
     result = received.result
     part = Part(
         number,
@@ -103,20 +110,28 @@ async def upload_part(exchange: Exchange) -> Reply:
         received.content.extents,
     )
     await received.put_by(services.meta.put_part(upload, part))
-    headers = {"ETag": quote_etag(result.md5)}
-    headers |= {f"x-amz-checksum-{name}": value for name, value in result.checksums.items()}
-    return Reply(200, headers)
+    name, value = next(iter(result.checksums.items()))
+    return Reply(200, {"ETag": quote_etag(result.md5), f"x-amz-checksum-{name}": value})
 
 
 def _check_algorithm(exchange: Exchange, upload: Upload) -> None:
-    """Raise S3Error InvalidRequest if the part comes with another checksum than the upload's."""
-    stated = stated_checksum(exchange.headers)
+    """Raise S3Error InvalidRequest if the part comes with another checksum than the upload's, or
+    with none although the checksums of all parts will be named on completion."""
     wanted = upload.checksum_algorithm
-    if stated is not None and wanted and stated.algorithm.name != wanted:
+    if not wanted:
+        return
+    stated = stated_checksum(exchange.headers)
+    if stated is None:
+        if upload.checksum_type != COMPOSITE:
+            return
+        actual = "null"
+    else:
+        actual = stated.algorithm.name
+    if actual != wanted:
         raise S3Error(
             "InvalidRequest",
             f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum "
-            f"Type: {stated.algorithm.name}",
+            f"Type: {actual}",
         )
 
 
@@ -221,10 +236,22 @@ class _UploadsPage:
 
 
 async def abort(exchange: Exchange) -> Reply:
-    """AbortMultipartUpload."""
-    await exchange.services.meta.abort_upload(
-        exchange.bucket, exchange.key, exchange.query.get("uploadId", "")
-    )
+    """AbortMultipartUpload, if need be only of an upload begun at a certain time."""
+    upload_id = exchange.query.get("uploadId", "")
+    meta = exchange.services.meta
+    text = exchange.headers.get("x-amz-if-match-initiated-time")
+    if text is not None:
+        wanted = parse_time_ns(text)
+        if wanted is None:
+            raise invalid_argument(
+                "The time is not a date", name="x-amz-if-match-initiated-time", value=text
+            )
+        upload = await meta.get_upload(exchange.bucket, exchange.key, upload_id)
+        if upload.initiated_ns // NANOSECONDS != wanted // NANOSECONDS:
+            raise S3Error(
+                "PreconditionFailed", fields={"Condition": "x-amz-if-match-initiated-time"}
+            )
+    await meta.abort_upload(exchange.bucket, exchange.key, upload_id)
     return Reply(204)
 
 
@@ -306,19 +333,14 @@ def _object_checksum(
 
     Raises S3Error BadDigest, InvalidRequest.
     """
-    name = upload.checksum_algorithm or "crc64nvme"
+    name = upload.checksum_algorithm or DEFAULT_ALGORITHM
     algorithm = ALGORITHMS[name]
-    kind = exchange.headers.get("x-amz-checksum-type", "").upper()
-    if kind and upload.checksum_type and kind != upload.checksum_type:
-        raise S3Error(
-            "InvalidRequest",
-            f"The upload was created using the {upload.checksum_type} checksum mode. The complete "
-            "request must use the same checksum mode.",
-        )
+    own_type = upload.checksum_type or FULL_OBJECT
+    _check_statements(exchange, upload, named, own_type)
     parts = [stored[part.number] for part in named if part.number in stored]
-    if len(parts) != len(named) or any(name not in part.checksums for part in parts):
-        return {}  # an upload without an algorithm may have parts with any
-    if upload.checksum_type == COMPOSITE:
+    if len(parts) != len(named):
+        return {}  # the completion is refused by the parts themselves
+    if own_type == COMPOSITE:
         value = composite(algorithm, [part.checksums[name] for part in parts])
     else:
         value = combine_full_object(
@@ -331,3 +353,35 @@ def _object_checksum(
             f"The {algorithm.label} you specified did not match the calculated checksum.",
         )
     return {name: value}
+
+
+def _check_statements(
+    exchange: Exchange, upload: Upload, named: Sequence[CompletedPart], own_type: str
+) -> None:
+    """Check that a completion speaks of the upload's own kind of checksum, and of all parts' where
+    it is made of theirs. Raises S3Error InvalidRequest."""
+    headers, name = exchange.headers, upload.checksum_algorithm
+    kind = headers.get("x-amz-checksum-type", "").upper()
+    if kind and kind != own_type:
+        raise S3Error(
+            "InvalidRequest",
+            f"The upload was created using the {own_type} checksum mode. The complete request must "
+            "use the same checksum mode.",
+        )
+    for other in ALGORITHMS.values():
+        if other.name != (name or DEFAULT_ALGORITHM) and other.header in headers:
+            raise S3Error(
+                "InvalidRequest",
+                f"The upload was created using a {name or DEFAULT_ALGORITHM} checksum. The "
+                f"complete request must not state a {other.name} checksum of the object.",
+            )
+    if own_type != COMPOSITE:
+        return
+    for part in named:
+        if name not in part.checksums:
+            raise S3Error(
+                "InvalidRequest",
+                f"The upload was created using a {name} checksum. The complete request must "
+                f"include the checksum for each part. It was missing for part {part.number} in the "
+                "request.",
+            )

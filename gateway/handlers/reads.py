@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...core.errors import StaleHandleError
-from ...core.meta.records import ObjectView
-from ..attributes import object_headers
+from ...core.identity.records import Principal
+from ...core.meta.records import ObjectView, PartSize
+from ..attributes import RESPONSE_OVERRIDES, checksum_headers, object_headers
+from ..body.checksums import HEADER_PREFIX
 from ..conditions import is_not_modified, range_applies
+from ..errors import S3Error
 from ..exchange import Exchange, content_size
 from ..ranges import ByteRange, requested_range
 from ..reply import Reply, Sent
@@ -48,6 +51,17 @@ async def head_object(exchange: Exchange) -> Reply:
     return reply
 
 
+def _check_overrides(exchange: Exchange) -> None:
+    """Raise S3Error InvalidRequest if someone who signs nothing chooses the answer's headers."""
+    if exchange.identity.principal is Principal.ANONYMOUS and any(
+        name in exchange.query for name in RESPONSE_OVERRIDES
+    ):
+        raise S3Error(
+            "InvalidRequest",
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        )
+
+
 async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRange]:
     """Status and headers, and the bytes to send. Raises S3Error for conditions and ranges."""
     exchange.refuse_version()
@@ -60,22 +74,25 @@ async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRang
         names = ("ETag", "Last-Modified", "Cache-Control", "Expires")
         return Reply(304, {name: kept[name] for name in names if name in kept}), span
     wants = headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+    _check_overrides(exchange)
     answer = object_headers(inode, exchange.query, with_checksums=wants)
     status = 200
     range_header, part_number = headers.get("range"), exchange.query.get("partNumber")
     if range_header is not None or part_number is not None:
-        part_sizes: Sequence[int] = ()
+        parts: Sequence[PartSize] = ()
         if part_number is not None:
             parts = await exchange.services.meta.object_parts(inode)
-            part_sizes = [part.size for part in parts]
             if parts:
                 answer["x-amz-mp-parts-count"] = str(len(parts))
         if range_header is not None and not range_applies(headers, etag, inode.mtime_ns):
             range_header = None
-        found = requested_range(range_header, part_number, size, part_sizes)
+        found = requested_range(range_header, part_number, size, [part.size for part in parts])
         if found is not None and size:
             span, status = found, 206
             answer["Content-Range"] = span.content_range(size)
-            for name in [name for name in answer if name.startswith("x-amz-checksum-")]:
-                del answer[name]  # they are of the whole object
+            if parts or part_number is None:
+                for name in [name for name in answer if name.startswith(HEADER_PREFIX)]:
+                    del answer[name]  # they are of the whole object
+            if parts and part_number is not None and wants:
+                answer |= checksum_headers(parts[int(part_number) - 1].checksums, "")
     return Reply(status, answer, length=span.length), span

@@ -95,9 +95,7 @@ def test_buckets_come_in_pages(s3: Any) -> None:
         lambda s3, bucket: s3.put_bucket_versioning(
             Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
         ),
-        lambda s3, bucket: s3.get_object_attributes(
-            Bucket=bucket, Key="k", ObjectAttributes=["ETag"]
-        ),
+        lambda s3, bucket: s3.get_object_torrent(Bucket=bucket, Key="k"),
     ],
 )
 def test_what_is_not_there_says_so(s3: Any, bucket: str, call: Any) -> None:

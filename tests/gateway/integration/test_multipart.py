@@ -392,6 +392,7 @@ class TestCopies:
         assert done["ChecksumSHA256"] == expected
         head = s3.head_object(Bucket=bucket, Key="copy", ChecksumMode="ENABLED")
         assert (head["ChecksumSHA256"], head["ETag"]) == (expected, done["ETag"])
+        assert done["ETag"] == f'"{hashlib.md5(source).hexdigest()}"'
 
     def test_missing_sources(self, s3: Any, bucket: str) -> None:
         for source, code in (
