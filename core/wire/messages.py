@@ -150,8 +150,8 @@ class Update(Message, frozen=True):
     ``reservation_id`` (> 0,
     only REPLACE). ``crc32c`` covers exactly those bytes. ``page_crcs`` goes with REPLACE.
     ``version`` 0 = from a client, the head numbers it; else forwarded by the predecessor.
-    ``sync_session`` > 0: a copy (REPLACE, REMOVE or LOSE) that a resync makes of a chunk; then only may
-    it be ``as_it_is``: of bytes that are not what the checksums say, and are to be known as such.
+    ``sync_session`` > 0: a copy (REPLACE, REMOVE or LOSE) that a resync makes of a chunk; then only
+    may it be ``as_it_is``: of bytes that are not what the checksums say, to be known as such.
     """
 
     segment_id: Number
