@@ -26,6 +26,10 @@ class ClusterSecret:
     def __init__(self, secret: bytes) -> None:
         self._key = secret
 
+    def derived(self, purpose: bytes) -> bytes:
+        """A key of 32 bytes for *purpose*, from which the secret cannot be told."""
+        return hmac.digest(self._key, b"craqen derived " + purpose, hashlib.sha256)
+
     def proof(self, role: Role, client_nonce: bytes, server_nonce: bytes, node_id: int) -> bytes:
         """What *role* sends to show that it knows the secret."""
         text = f"craqen 1 {role} {node_id} ".encode()
