@@ -83,11 +83,18 @@ class SyncChunk:
 class RepairChunk:
     """A version's bytes were found damaged here, or (``version`` 0) the chunk's index record: fetch
     it from another replica, in the chunk's turn. Then ``Reply``, with ``sent`` unless something
-    else had taken its place by then."""
+    else had taken its place by then.
+
+    ``wanted``: replicas differ, and this content of target ``source_id`` is to take the place of
+    ``version`` (0: of none), if that is still what is here.
+    """
 
     request_id: int
     chunk_id: ChunkId
     version: int
+    wanted: Seen | None = None
+    source_id: int = 0
+    chain_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

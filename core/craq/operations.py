@@ -88,6 +88,10 @@ class Operation:
     nothing is staged beside it."""
     damaged_version: int = 0
     """REPAIR: the version whose bytes are damaged; 0: the index record is."""
+    wanted: Seen | None = None
+    """REPAIR: the content that target ``source_id`` has, wanted in the place of
+    ``damaged_version``."""
+    source_id: int = 0
 
 
 class Operations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ..chunks.store import Abandon, ChunkVersion, Drop, Install, Stage
+from ..chunks.store import Abandon, Block, ChunkVersion, Drop, Install, Stage
 from ..errors import ConflictError, DataLossError, UnavailableError
 from ..ids import ChunkId
 from ..wire.messages import UpdateKind
@@ -21,7 +21,9 @@ from .events import (
 )
 from .operations import Operation, Purpose, Standing
 from .refusals import chunk_name, stale
-from .seen import repair_token, seen_of
+from .seen import Seen, repair_token, seen_of
+
+NOWHERE = Block(0, 0, 0)
 
 
 class Repairs(Copies):
@@ -32,7 +34,7 @@ class Repairs(Copies):
             Operation(
                 event.request_id,
                 event.chunk_id,
-                self.chain.version,
+                event.chain_version or self.chain.version,
                 UpdateKind.REPLACE,
                 repair_token(event.request_id),
                 0,
@@ -40,12 +42,16 @@ class Repairs(Copies):
                 purpose=Purpose.REPAIR,
                 answers=[event.request_id],
                 damaged_version=event.version,
+                wanted=event.wanted,
+                source_id=event.source_id,
             )
         )
 
     def _begin_repair(self, operation: Operation) -> list[Effect]:
         if not self.view.is_serving:
             raise UnavailableError(f"target {self.target_id} does not serve: resync fills it")
+        if operation.wanted is not None:
+            return self._begin_taking(operation, operation.wanted)
         operation.chain_version = self.chain.version
         try:
             record = self._lookup(operation.chunk_id)
@@ -63,6 +69,26 @@ class Repairs(Copies):
         operation.content = operation.base = committed
         operation.version = committed.version
         return self._fetch(operation, self._others(), Source.VERSION)
+
+    def _begin_taking(self, operation: Operation, wanted: Seen) -> list[Effect]:
+        """Replicas differ, and somebody has found out which one is right."""
+        self.check_version(operation.chain_version)
+        if operation.source_id not in self._others():
+            raise ConflictError(f"target {operation.source_id} is no other serving replica")
+        record = self._lookup(operation.chunk_id)
+        if record is not None:
+            unsettled = self._unsettled(operation, record)
+            if unsettled is not None:
+                return unsettled
+        committed = None if record is None else record.committed
+        present = seen_of(committed)
+        if present.version != operation.damaged_version or present[:3] == wanted[:3]:
+            return self._operations.leave(operation)
+        operation.base = committed
+        sought = ChunkVersion(
+            wanted.version, 0, wanted.length_bytes, wanted.crc32c, b"", NOWHERE, operation.token
+        )
+        return self._fetch(operation, (operation.source_id,), Source.VERSION, sought)
 
     def _fetch_record(self, operation: Operation) -> list[Effect]:
         """The index record is lost, and with it what this replica had staged or committed.
@@ -91,7 +117,11 @@ class Repairs(Copies):
         return serving[:place], serving[place + 1 :]
 
     def _fetch(
-        self, operation: Operation, targets: tuple[int, ...], source: Source
+        self,
+        operation: Operation,
+        targets: tuple[int, ...],
+        source: Source,
+        wanted: ChunkVersion | None = None,
     ) -> list[Effect]:
         if not targets:
             raise DataLossError(
@@ -106,7 +136,7 @@ class Repairs(Copies):
                 self.chain.version,
                 targets,
                 source,
-                operation.content,
+                wanted or operation.content,
             )
         ]
 
@@ -116,8 +146,8 @@ class Repairs(Copies):
             # Who is the tail may have changed, and with it what was to be fetched from whom.
             return self._end(operation, error=stale(self.view, operation.chain_version))
         if content is None:
-            if lost is not None:
-                return self._end(operation, error=_other(operation.chunk_id, lost))
+            if lost is not None or operation.wanted is not None:
+                return self._end(operation, error=_other(operation.chunk_id, operation.version))
             return self._persist(operation, Standing.INSTALLING, Drop(operation.chunk_id, None))
         if lost is None:
             # Not known to have gone through the present successor.
@@ -125,7 +155,7 @@ class Repairs(Copies):
         elif seen_of(content)[:3] == seen_of(lost)[:3]:
             content = replace(content, chain_version=lost.chain_version, token=lost.token)
         else:
-            return self._end(operation, error=_other(operation.chunk_id, lost))
+            return self._end(operation, error=_other(operation.chunk_id, lost.version))
         operation.content, operation.version = content, content.version
         change = Install(operation.chunk_id, content)
         return self._persist(operation, Standing.INSTALLING, change)
@@ -168,8 +198,7 @@ class Repairs(Copies):
         return self._end(operation, error=error)
 
 
-def _other(chunk_id: ChunkId, wanted: ChunkVersion) -> ConflictError:
+def _other(chunk_id: ChunkId, version: int) -> ConflictError:
     return ConflictError(
-        f"chunk {chunk_name(chunk_id)}: what was fetched is not version {wanted.version} as it "
-        f"was here"
+        f"chunk {chunk_name(chunk_id)}: what was fetched is not version {version} as it was wanted"
     )

@@ -7,7 +7,7 @@ being written: it is asked for again until it agrees, or stands still and differ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from ..cluster.records import ChainRecord, PublicState
@@ -17,7 +17,9 @@ from ..wire.messages import ChunkSummary
 from .damage import Damage
 from .data import DataVerifier
 from .findings import Finding
-from .inventory import LAST_CHUNK, Inventories, after, id_of
+from .inventory import LAST_CHUNK, Inventories, after, id_of, name_of
+from .mending import Facts, Mender, refill_commands, right_target
+from .mending import facts_of as facts_of
 from .orphans import Orphans
 from .scan import Check
 
@@ -25,27 +27,22 @@ RECHECK_DELAYS_SECONDS = (0.02, 0.1, 0.3, 0.5, 1.0, 2.0)
 STILL_ROUNDS = 3  # a difference that is the same in so many looks in a row is no write under way
 RECHECKS_AT_ONCE = 16
 
-Facts = tuple[int, int, int]
-"""(committed version, CRC, length) of a chunk on one target."""
 Replicas = Mapping[int, ChunkSummary | None]
 
 
-def facts_of(summary: ChunkSummary | None) -> Facts | None:
-    """What must be the same on every replica; None for a chunk that has no committed version."""
-    if summary is None or summary.committed_version == 0:
-        return None
-    return summary.committed_version, summary.crc32c, summary.length_bytes
-
-
-def differing(replicas: Sequence[Mapping[ChunkId, ChunkSummary]]) -> list[ChunkId]:
-    """Pure: the chunks that are not the same in all of *replicas*, in order."""
+def differing(
+    replicas: Sequence[Mapping[ChunkId, ChunkSummary]], damaged: Collection[ChunkId] = ()
+) -> list[ChunkId]:
+    """Pure: the chunks that are not the same in all of *replicas*, in order, but for those whose
+    record is known to be *damaged* on one."""
     if len(replicas) < 2:
         return []
     every = set().union(*replicas)
     return sorted(
         chunk_id
         for chunk_id in every
-        if len({facts_of(replica.get(chunk_id)) for replica in replicas}) > 1
+        if chunk_id not in damaged
+        and len({facts_of(replica.get(chunk_id)) for replica in replicas}) > 1
     )
 
 
@@ -56,7 +53,8 @@ class ChainCheck:
         self._check = check
         self._inventories = inventories
         self._orphans = orphans
-        self._verifier = DataVerifier(check, inventories)
+        self._mender = Mender(inventories)
+        self._verifier = DataVerifier(check, inventories, self._mender)
         self.damage = Damage()
 
     async def run(self) -> None:
@@ -102,7 +100,13 @@ class ChainCheck:
             async with limit:
                 await self._recheck(chain_id, chunk_id)
 
-        await asyncio.gather(*(recheck(chunk_id) for chunk_id in differing(replicas)))
+        damaged: set[ChunkId] = set()
+        for target_id, page in zip(targets, found, strict=True):
+            for chunk_id in page.damaged:
+                if chunk_id <= last:
+                    damaged.add(chunk_id)
+                    self._tell_damaged(chain_id, target_id, chunk_id)
+        await asyncio.gather(*(recheck(chunk_id) for chunk_id in differing(replicas, damaged)))
         every: dict[ChunkId, ChunkSummary] = {}
         for replica in reversed(replicas):
             every.update(replica)
@@ -133,27 +137,65 @@ class ChainCheck:
                 break
         else:
             self._check.findings.note_unsettled(
-                f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}: a write is "
+                f"chunk {name_of(chunk_id)} on chain {chain_id}: a write is "
                 f"under way all the time; its replicas could not be compared"
             )
             return
-        self.damage.add(chunk_id, self._check.findings.add(_difference(chain_id, chunk_id, now)))
+        right_id = right_target(dict(now))
+        if right_id is None:
+            right_id = await self._only_whole(chain_id, replicas)
+        self.damage.add(
+            chunk_id, self._check.findings.add(self._difference(chain_id, chunk_id, now, right_id))
+        )
 
+    async def _only_whole(self, chain_id: int, replicas: Replicas) -> int | None:
+        """Replicas differ in the same version: one of them, if all others' bytes are damaged."""
+        whole: dict[Facts, int] = {}
+        for target_id, summary in replicas.items():
+            facts = facts_of(summary)
+            if summary is None or facts is None:
+                continue
+            if await self._verifier.is_whole(chain_id, target_id, summary):
+                whole[facts] = target_id
+        return next(iter(whole.values())) if len(whole) == 1 else None
 
-def _difference(
-    chain_id: int, chunk_id: ChunkId, now: Sequence[tuple[int, Facts | None]]
-) -> Finding:
-    parts = []
-    for target_id, facts in now:
-        if facts is None:
-            told = "does not have it"
-        else:
-            told = f"has version {facts[0]}, {facts[2]} bytes, checksum {facts[1]:08x}"
-        parts.append(f"target {target_id} {told}")
-    return Finding(
-        "replicas-differ",
-        f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on chain {chain_id}",
-        "; ".join(parts),
-        "read the named files before anything else: if their content is right, take the target "
-        "that is wrong out of the chain and let it be filled again from the others",
-    )
+    def _difference(
+        self,
+        chain_id: int,
+        chunk_id: ChunkId,
+        now: Sequence[tuple[int, Facts | None]],
+        right_id: int | None,
+    ) -> Finding:
+        parts = []
+        for target_id, facts in now:
+            if facts is None:
+                told = "does not have it"
+            else:
+                told = f"has version {facts[0]}, {facts[2]} bytes, checksum {facts[1]:08x}"
+            parts.append(f"target {target_id} {told}")
+        finding = Finding(
+            "replicas-differ",
+            f"chunk {name_of(chunk_id)} on chain {chain_id}",
+            "; ".join(parts),
+            "read the named files before anything else: which target is right cannot be told from "
+            f"here (`craqen admin chunk query {name_of(chunk_id)}`). Fill the others anew: "
+            + "; ".join(self._refill(chain_id, target_id) for target_id, _ in now),
+        )
+        if right_id is not None:
+            finding.repair = partial(self._mender.make_equal, chain_id, chunk_id, right_id)
+            finding.advice = f"run with --repair: it copies what target {right_id} has"
+        return finding
+
+    def _tell_damaged(self, chain_id: int, target_id: int, chunk_id: ChunkId) -> None:
+        finding = Finding(
+            "chunk-record-damaged",
+            f"chunk {name_of(chunk_id)} on target {target_id}",
+            f"chain {chain_id}: its index record is damaged there, or its content is lost",
+            "run with --repair: it is fetched from another replica if one has it; else restore the "
+            "named files, or remove them",
+            partial(self._mender.mend_record, chain_id, target_id, chunk_id),
+        )
+        self.damage.add(chunk_id, self._check.findings.add(finding))
+
+    def _refill(self, chain_id: int, target_id: int) -> str:
+        return refill_commands(self._check.routing.routing, chain_id, target_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from ..checksum import crc32c
 from ..errors import DataLossError
@@ -13,6 +14,7 @@ from ..wire.messages import ChunkRange, ChunkSummary, Method, ReadReply, ReadReq
 from .damage import Damage
 from .findings import Finding
 from .inventory import Inventories, id_of
+from .mending import Mender
 from .scan import Check
 
 PIECE_BYTES = 4 * MIB
@@ -27,7 +29,8 @@ class _ChangedError(Exception):
 class DataVerifier:
     """Verifies chunks on one target each, not on whichever replica answers."""
 
-    def __init__(self, check: Check, inventories: Inventories) -> None:
+    def __init__(self, check: Check, inventories: Inventories, mender: Mender) -> None:
+        self._mender = mender
         self._check = check
         self._inventories = inventories
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
@@ -77,10 +80,18 @@ class DataVerifier:
             "chunk-damaged",
             f"chunk {chunk_id.segment_id:x}.{chunk_id.index} on target {target_id}",
             f"chain {chain_id}: {problem}",
-            "if another target of the chain has the chunk whole, take this one out of the chain "
-            "and let it be filled again; if none has, restore the named files",
+            "run with --repair: it is fetched from another target of the chain if one has it "
+            "whole; if none has, restore the named files, or remove them",
+            partial(self._mender.mend_bytes, chain_id, target_id, chunk_id),
         )
         damage.add(chunk_id, self._check.findings.add(finding))
+
+    async def is_whole(self, chain_id: int, target_id: int, chunk: ChunkSummary) -> bool:
+        """Whether a target's bytes are what its index says. Raises RetryableError."""
+        try:
+            return not await self._read(chain_id, target_id, chunk)
+        except _ChangedError:
+            return False
 
     async def _read(self, chain_id: int, target_id: int, chunk: ChunkSummary) -> str:
         """Read a version; return what is wrong with it, empty if nothing is.

@@ -26,6 +26,8 @@ class Page(NamedTuple):
 
     chunks: Sequence[ChunkSummary]
     more: bool
+    damaged: Sequence[ChunkId] = ()
+    """Those whose index records are damaged, or whose content is lost."""
 
     @property
     def last(self) -> ChunkId:
@@ -36,6 +38,11 @@ class Page(NamedTuple):
 def id_of(summary: ChunkSummary) -> ChunkId:
     """The chunk's id."""
     return ChunkId(summary.segment_id, summary.chunk_index)
+
+
+def name_of(chunk_id: ChunkId) -> str:
+    """As people write it, and `craqen admin chunk query` takes it."""
+    return f"{chunk_id.segment_id:x}.{chunk_id.index}"
 
 
 def after(chunk_id: ChunkId) -> ChunkId:
@@ -82,7 +89,7 @@ class Inventories:
         connection = await self.connection(target_id)
         request = ListChunksRequest(chain_id, *start, limit, target_id)
         reply = await connection.call(Method.LIST_CHUNKS, request, ListChunksReply)
-        return Page(reply.chunks, reply.more)
+        return Page(reply.chunks, reply.more, [ChunkId(*one) for one in reply.damaged])
 
     async def one(self, target_id: int, chain_id: int, chunk_id: ChunkId) -> ChunkSummary | None:
         """What a target says of one chunk; None if it does not hold it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..errors import CraqenError
+from ..errors import CraqenError, DataLossError
 from .chains import ChainCheck
 from .entries import EntryCheck
 from .findings import Finding, Findings, Safety
@@ -148,6 +148,9 @@ async def _repair(check: Check, finding: Finding, choice: Choice) -> None:
         return
     try:
         done = await finding.repair()
+    except DataLossError as error:
+        finding.advice = f"restore the named files, or remove them: {error}"
+        return
     except CraqenError as error:
         check.findings.note_incomplete(f"{finding.subject}: could not be repaired: {error}")
         return

@@ -399,7 +399,9 @@ def _answer(message: Message) -> Answer:
 def _summary(record: ChunkRecord) -> ChunkSummary:
     committed = record.committed
     pending = 0 if record.pending is None else record.pending.version
-    if committed is None or record.lost:
+    if record.lost:
+        return ChunkSummary(*record.chunk_id, 0, 0, 0, 0, 0)
+    if committed is None:
         return ChunkSummary(*record.chunk_id, 0, 0, pending or 1, 0, 0)
     if record.pending_remove is not None:
         pending = committed.version + 1

@@ -19,6 +19,8 @@ from ..wire.messages import (
     Method,
     OutcomeEntry,
     PutOutcomesRequest,
+    RepairChunkReply,
+    RepairChunkRequest,
     SyncDoneRequest,
     SyncEntry,
     SyncInventoryReply,
@@ -46,6 +48,7 @@ def methods(find: FindTarget, rooms: Rooms) -> Methods:
         Method.PUT_OUTCOMES: service.put_outcomes,
         Method.SYNC_DONE: service.done,
         Method.FETCH_CHUNK: service.fetch,
+        Method.REPAIR_CHUNK: service.repair,
     }
 
 
@@ -103,6 +106,22 @@ class _Recovery:
                 *content.token,
             )
         )
+
+    async def repair(self, request: IncomingRequest) -> Answer:
+        message = decode(RepairChunkRequest, request.header)
+        target = self._find(message.chain_id, message.target_id)
+        target.replica.check_version(message.chain_version)
+        chunk_id = ChunkId(message.segment_id, message.chunk_index)
+        if not message.source_id:
+            reply = await target.repair(chunk_id, message.version)
+        else:
+            wanted = Seen(
+                message.wanted_version, message.wanted_length_bytes, message.wanted_crc32c
+            )
+            reply = await target.take_from(
+                chunk_id, message.version, message.source_id, wanted, message.chain_version
+            )
+        return _answer(RepairChunkReply(reply.sent))
 
     async def _push(
         self, request: IncomingRequest, target: Target, chunk_id: ChunkId, content: ChunkVersion

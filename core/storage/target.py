@@ -24,7 +24,7 @@ from ..craq.events import (
     SyncStarted,
 )
 from ..craq.resync import Difference, Page, page_of
-from ..craq.seen import SyncMark
+from ..craq.seen import Seen, SyncMark
 from ..errors import (
     DataLossError,
     DiskError,
@@ -163,6 +163,16 @@ class Target(EffectRunner):
         index record is damaged). Raises CraqenError."""
         self.check_open()
         return await self._ask(lambda number: RepairChunk(number, chunk_id, version))
+
+    async def take_from(
+        self, chunk_id: ChunkId, version: int, source_id: int, wanted: Seen, chain_version: int
+    ) -> Reply:
+        """Take what another replica has of a chunk in the place of *version* (0: of none), if that
+        is still what is here. Raises CraqenError."""
+        self.check_open()
+        return await self._ask(
+            lambda number: RepairChunk(number, chunk_id, version, wanted, source_id, chain_version)
+        )
 
     def inventory(self, begin: ChunkId, limit: int) -> Page:
         """What is here, from *begin* on, as a resync compares it."""

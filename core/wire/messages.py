@@ -60,6 +60,7 @@ class Method(IntEnum):
     SYNC_DONE = 13
     FETCH_CHUNK = 14
     AUTHENTICATE = 15
+    REPAIR_CHUNK = 16
     HEARTBEAT = 32
     FOLLOW_ROUTING = 33
     ADMIN = 34
@@ -419,6 +420,29 @@ class FetchChunkReply(Message, frozen=True):
     client_id: Number = 0
     channel: Channel = 0
     sequence: Number = 0
+
+
+class RepairChunkRequest(Message, frozen=True):
+    """Let the target fetch a chunk from another replica: what is damaged there (``version`` is the
+    committed one that is), or the exact content that target ``source_id`` has, in the place of
+    ``version`` (0: of none)."""
+
+    chain_id: int
+    chain_version: int
+    segment_id: Number
+    chunk_index: ChunkIndex
+    target_id: Number
+    version: Number
+    source_id: Number = 0
+    wanted_version: Number = 0
+    wanted_length_bytes: ChunkBytes = 0
+    wanted_crc32c: Checksum = 0
+
+
+class RepairChunkReply(Message, frozen=True):
+    """``repaired``: else something else had taken its place already."""
+
+    repaired: bool
 
 
 class TargetStatusRequest(Message, frozen=True):

@@ -265,6 +265,9 @@ def test_a_damaged_byte_on_one_replica(clean: Store) -> None:
     finding = only(clean.check(data=True), "chunk-damaged")
     assert finding.files == ["bucket/rotten"]
     assert finding.subject.endswith(f"on target {damaged[0]}")
+    repaired = clean.check(data=True, repair=True)
+    assert repaired.problems_left() == 0
+    assert clean.check(data=True).counts.total() == 0
     clean.run(lambda client: delete(client, b"rotten"))
 
 
@@ -304,6 +307,11 @@ def test_a_chunk_that_one_replica_lost(clean: Store, monkeypatch: pytest.MonkeyP
     finding = only(clean.check(), "replicas-differ")
     assert f"target {target.target_id} does not have it" in finding.text
     assert finding.files == ["bucket/half"]
+    assert "--repair" in finding.advice
+    mended = only(clean.check(repair=True), "replicas-differ")
+    assert mended.settled
+    assert f"to target {target.target_id}" in mended.done
+    assert clean.check(data=True).counts.total() == 0
     clean.run(lambda client: delete(client, b"half"))
 
 
