@@ -76,11 +76,12 @@ def part_range(part_sizes: Sequence[int], number: int, size: int) -> ByteRange:
     """Where part *number* lies in an object of *size* bytes.
 
     *part_sizes* is empty for an object put in one piece: all of it is part 1. Raises S3Error
-    InvalidPartNumber.
+    InvalidPart.
     """
     if number > max(1, len(part_sizes)):
         raise S3Error(
-            "InvalidPartNumber",
+            "InvalidPart",
+            "The requested partnumber is not satisfiable",
             fields={
                 "PartNumberRequested": str(number),
                 "ActualPartCount": str(max(1, len(part_sizes))),
@@ -96,7 +97,7 @@ def requested_range(
 ) -> ByteRange | None:
     """What GET and HEAD shall answer: a range (206), or None for all of it (200).
 
-    Raises S3Error: InvalidRange, InvalidPartNumber, InvalidArgument, InvalidRequest (both given).
+    Raises S3Error: InvalidRange, InvalidPart, InvalidArgument, InvalidRequest (both given).
     """
     if part_number is not None:
         if range_header is not None:

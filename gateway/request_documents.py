@@ -46,13 +46,18 @@ class DeleteRequest(NamedTuple):
 
 
 def parse_complete_multipart_upload(body: bytes) -> tuple[CompletedPart, ...]:
-    """The parts named, in the order named. Raises S3Error: MalformedXML, InvalidArgument,
-    MaxMessageLengthExceeded."""
+    """The parts named, in the order named; of one named again at once, what was said last. Raises
+    S3Error: MalformedXML, InvalidArgument, MaxMessageLengthExceeded."""
     root = parse_document(body, "CompleteMultipartUpload")
-    parts = tuple(_completed_part(element) for element in children(root, "Part"))
+    parts: list[CompletedPart] = []
+    for element in children(root, "Part"):
+        part = _completed_part(element)
+        if parts and parts[-1].number == part.number:
+            parts.pop()
+        parts.append(part)
     if not 1 <= len(parts) <= PARTS_MAX:
         raise malformed()
-    return parts
+    return tuple(parts)
 
 
 def _completed_part(element: Element) -> CompletedPart:

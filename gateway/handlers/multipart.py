@@ -336,7 +336,7 @@ def _object_checksum(
     name = upload.checksum_algorithm or DEFAULT_ALGORITHM
     algorithm = ALGORITHMS[name]
     own_type = upload.checksum_type or FULL_OBJECT
-    _check_statements(exchange, upload, named, own_type)
+    _check_statements(exchange, upload, own_type)
     parts = [stored[part.number] for part in named if part.number in stored]
     if len(parts) != len(named):
         return {}  # the completion is refused by the parts themselves
@@ -355,11 +355,12 @@ def _object_checksum(
     return {name: value}
 
 
-def _check_statements(
-    exchange: Exchange, upload: Upload, named: Sequence[CompletedPart], own_type: str
-) -> None:
-    """Check that a completion speaks of the upload's own kind of checksum, and of all parts' where
-    it is made of theirs. Raises S3Error InvalidRequest."""
+def _check_statements(exchange: Exchange, upload: Upload, own_type: str) -> None:
+    """Check that a completion speaks of the upload's own kind of checksum. (AWS wants those of the
+    parts named again where the object's is made of them; here they are known.)
+
+    Raises S3Error InvalidRequest.
+    """
     headers, name = exchange.headers, upload.checksum_algorithm
     kind = headers.get("x-amz-checksum-type", "").upper()
     if kind and kind != own_type:
@@ -374,14 +375,4 @@ def _check_statements(
                 "InvalidRequest",
                 f"The upload was created using a {name or DEFAULT_ALGORITHM} checksum. The "
                 f"complete request must not state a {other.name} checksum of the object.",
-            )
-    if own_type != COMPOSITE:
-        return
-    for part in named:
-        if name not in part.checksums:
-            raise S3Error(
-                "InvalidRequest",
-                f"The upload was created using a {name} checksum. The complete request must "
-                f"include the checksum for each part. It was missing for part {part.number} in the "
-                "request.",
             )

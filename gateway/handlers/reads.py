@@ -94,5 +94,6 @@ async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRang
                 for name in [name for name in answer if name.startswith(HEADER_PREFIX)]:
                     del answer[name]  # they are of the whole object
             if parts and part_number is not None and wants:
-                answer |= checksum_headers(parts[int(part_number) - 1].checksums, "")
+                kind = "" if inode.object is None else inode.object.checksum_type
+                answer |= checksum_headers(parts[int(part_number) - 1].checksums, kind)
     return Reply(status, answer, length=span.length), span

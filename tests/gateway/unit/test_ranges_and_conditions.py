@@ -90,7 +90,7 @@ def test_part_range(sizes: list[int], number: int, expected: tuple[int, int] | N
     if expected is None:
         with pytest.raises(S3Error) as caught:
             part_range(sizes, number, 12)
-        assert (caught.value.code, caught.value.status) == ("InvalidPartNumber", 416)
+        assert (caught.value.code, caught.value.status) == ("InvalidPart", 400)
     else:
         assert part_range(sizes, number, 12) == expected
 
