@@ -49,7 +49,7 @@ class ServerHead:
 class Reply:
     """A complete answer with its body at hand."""
 
-    __slots__ = ("body", "headers", "keep_alive", "length", "status")
+    __slots__ = ("body", "chunked", "headers", "keep_alive", "length", "status")
 
     def __init__(
         self,
@@ -59,13 +59,16 @@ class Reply:
         *,
         length: int | None = None,
         keep_alive: bool = True,
+        chunked: bool = False,
     ) -> None:
-        """*length*: the Content-Length to state, where the body is not sent (HEAD) or follows."""
+        """*length*: the Content-Length to state, where the body is not sent (HEAD) or follows.
+        *chunked*: the body follows in chunks, its length is not known."""
         self.status = status
         self.headers = {} if headers is None else headers
         self.body = body
         self.length = len(body) if length is None else length
         self.keep_alive = keep_alive
+        self.chunked = chunked
 
     def head(self, server: ServerHead, request_id: str) -> bytes:
         """Status line and headers. Header values were checked when they were stored or made
@@ -78,7 +81,9 @@ class Reply:
             if "\n" in value or "\r" in value:
                 value = _LINE_BREAKS.sub(" ", value)  # a value never ends its line
             lines.append(f"{name}: {value}\r\n")
-        if self.status not in (204, 304):
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        elif self.status not in (204, 304):
             lines.append(f"Content-Length: {self.length}\r\n")
         lines.append("\r\n" if self.keep_alive else "Connection: close\r\n\r\n")
         return "".join(lines).encode("utf-8", "surrogateescape")

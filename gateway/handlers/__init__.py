@@ -14,6 +14,7 @@ from . import (
     multipart,
     object_attributes,
     reads,
+    select,
     tags,
     writes,
 )
@@ -47,4 +48,5 @@ HANDLERS: dict[str, Handler] = {
     "ListMultipartUploads": multipart.list_uploads,
     "CompleteMultipartUpload": multipart.complete,
     "AbortMultipartUpload": multipart.abort,
+    "SelectObjectContent": select.select_object_content,
 }
