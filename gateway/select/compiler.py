@@ -287,7 +287,7 @@ class _Compiler:
         if name == "UTCNOW":
             return Value("make_timestamp(epoch_us(now()))", Kind.TIME)
         if name == "TO_TIMESTAMP":
-            return Value(f"CAST({_text(values[0])} AS TIMESTAMP)", Kind.TIME)
+            return Value(_timestamp(_text(values[0])), Kind.TIME)
         if name == "TO_STRING":
             pattern = arguments[1]
             if not isinstance(pattern, Literal):
@@ -384,7 +384,7 @@ def _number(value: Value) -> str:
 def _time(value: Value) -> str:
     if value.kind in (Kind.TIME, Kind.NATIVE):
         return value.sql
-    return f"CAST({_text(value)} AS TIMESTAMP)"
+    return _timestamp(_text(value))
 
 
 def _as_kind(value: Value, kind: Kind) -> str:
@@ -416,13 +416,22 @@ def _compared(operator: str, left: Value, right: Value) -> str:
 
 
 def _cast(value: Value, type_name: str) -> Value:
+    if type_name == "TIMESTAMP":
+        return Value(_time(value), Kind.TIME)
     sql = value.sql if value.kind in (Kind.NUMBER, Kind.NATIVE, Kind.BOOLEAN) else _text(value)
     kind = {
         "BOOLEAN": Kind.BOOLEAN,
         "VARCHAR": Kind.TEXT,
-        "TIMESTAMP": Kind.TIME,
     }.get(type_name, Kind.NUMBER)
     return Value(f"CAST({sql} AS {type_name})", kind)
+
+
+def _timestamp(text: str) -> str:
+    """A time from a text, of which all behind the year may be missing (``2020T``, ``2020-05T``)."""
+    whole = f"rtrim({text}, 'T')"
+    for pattern in (r"^(\d{4})$", r"^(\d{4}-\d{2})$"):
+        whole = f"regexp_replace({whole}, {quoted(pattern)}, {quoted(chr(92) + '1-01')})"
+    return f"timezone('UTC', CAST({whole} AS TIMESTAMPTZ))"
 
 
 def _substring(text: str, start: str, rest: Sequence[str]) -> str:

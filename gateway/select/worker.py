@@ -137,6 +137,7 @@ def _engine(path: str) -> Any:
             "autoload_known_extensions": False,
         },
     )
+    connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET allowed_paths = [{quoted(path)}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
