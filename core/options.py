@@ -183,6 +183,17 @@ class MountOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """metrics: what storage nodes and managers count, for Prometheus."""
+
+    listen: str = option(
+        "",
+        "host:port where a manager answers GET /metrics; storage node N listens on that port + N. "
+        "Whoever can reach it can read it. Empty: nowhere.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogOptions:
     """log: what the processes say on standard error."""
 
@@ -206,6 +217,7 @@ class Config:
     gateway: GatewayOptions = field(default_factory=GatewayOptions)
     mount: MountOptions = field(default_factory=MountOptions)
     log: LogOptions = field(default_factory=LogOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
     @property
     def kv_url(self) -> str:
@@ -252,6 +264,7 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "gateway": GatewayOptions,
     "mount": MountOptions,
     "log": LogOptions,
+    "metrics": MetricsOptions,
 }
 
 

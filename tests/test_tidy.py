@@ -21,7 +21,7 @@ MODULE_LINES_MAX = 520
 # their folder.
 CORE_LAYERS = [
     {"errors", "ids", "limits", "checksum", "challenge", "clock", "collector"},
-    {"options", "config", "log"},
+    {"options", "config", "log", "metrics"},
     {"wire"},
     {"kv", "chunks"},
     {"cluster", "transport"},

@@ -60,7 +60,7 @@ def show_status(told: dict[str, Any]) -> None:
     )
     print(
         f"\nmanager   primary of epoch {told['epoch']}; routing table {told['table_version']}\n"
-        f"nodes     {nodes['up']} of {nodes['all']} up\n"
+        f"nodes     {nodes['up']} of {nodes['all']} up{_refused(told.get('refused', 0))}\n"
         f"targets   {targets['all']}: {states or 'none'}\n"
         f"chains    {chains['whole']} of {chains['all']} whole ({told['replicas']} replicas), "
         f"{chains['reduced']} reduced, {chains['without_server']} without a server\n"
@@ -79,6 +79,10 @@ def show_status(told: dict[str, Any]) -> None:
         )
     if told["rebalance"] is not None:
         print(f"rebalance {_rebalance(told['rebalance'])}")
+
+
+def _refused(count: int) -> str:
+    return f"; {count:,} frames and calls refused since they started (see `nodes`)" if count else ""
 
 
 def _scrub(chunks: dict[str, Any]) -> str:
@@ -113,7 +117,17 @@ def show_rebalance(told: dict[str, Any]) -> None:
 def show_nodes(rows: list[dict[str, Any]]) -> None:
     """One line each."""
     print_table(
-        ("node#", "state", "heard", "targets#", "serving#", "domain", "disks", "addresses"),
+        (
+            "node#",
+            "state",
+            "heard",
+            "targets#",
+            "serving#",
+            "refused#",
+            "domain",
+            "disks",
+            "addresses",
+        ),
         [
             (
                 row["node"],
@@ -121,6 +135,7 @@ def show_nodes(rows: list[dict[str, Any]]) -> None:
                 _ago(row["heard_seconds_ago"]),
                 row["targets"],
                 row["serving"],
+                row["refused"],
                 row["domain"],
                 " ".join(row["disks"]),
                 " ".join(row["addresses"]),

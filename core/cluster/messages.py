@@ -74,6 +74,8 @@ class HeartbeatRequest(Message, frozen=True):
     targets: Annotated[tuple[TargetReport, ...], msgspec.Meta(max_length=TARGETS_PER_NODE_MAX)] = ()
     stopping: bool = False
     """The process is about to end: its targets leave at once."""
+    refused: Natural = 0
+    """Frames, greetings and calls that the process has refused."""
 
 
 class HeartbeatReply(Message, frozen=True):

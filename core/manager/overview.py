@@ -120,6 +120,7 @@ def node_rows(view: Overview) -> list[dict[str, object]]:
                 "disks": list(node.disks),
                 "addresses": list(node.addresses),
                 "routing_version": None if heard is None else heard[1].routing_version,
+                "refused": None if heard is None else heard[1].refused,
             }
         )
     for one in view.candidates:
@@ -134,6 +135,7 @@ def node_rows(view: Overview) -> list[dict[str, object]]:
                 "disks": list(one.disks),
                 "addresses": list(one.addresses),
                 "routing_version": one.routing_version,
+                "refused": one.refused,
             }
         )
     return rows

@@ -25,15 +25,17 @@ from ..cluster.store import change_table, read_table
 from ..errors import CraqenError, InvalidArgumentError, ProtocolError, UnavailableError
 from ..kv.open import open_store
 from ..kv.store import KeyValueStore
+from ..metrics import Metric, MetricsServer, listening_place
 from ..options import Config
 from ..transport.greeting import Gate
 from ..transport.port import Answer, IncomingRequest, Server
 from ..transport.registry import transport_for
 from ..wire.codec import decode
 from ..wire.messages import Method, encode
-from .admin import answer
+from .admin import answer, overview
 from .election import Election
 from .link import CONNECT_TIMEOUT_SECONDS
+from .measures import measures
 from .primary import Primary, begin
 from .rebalancing import rebalance_tick
 
@@ -60,18 +62,19 @@ class ManagerProcess:
         self._asked: dict[int, float] = {}
         """When storage nodes last turned to this manager in vain."""
         self._gate = Gate(0, lambda: "", config.cluster_secret)
+        self._server: Server | None = None
+        self._metrics = MetricsServer(self._measures)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Serve until *stop* is set. Raises OperatorError, ConfigError when it cannot start."""
         config = self._config
         kv = open_store(config.kv_url, durability=config.kv.durability)
-        server: Server | None = None
         tasks: list[asyncio.Task[None]] = []
         try:
             await _ensure_table(kv, config)
             if self._address.startswith("unix:"):
                 Path(config.run_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-            server = await transport_for(self._address).serve(
+            server = self._server = await transport_for(self._address).serve(
                 self._address, self._handle, peer_gone=self._gate.peer_gone
             )
             election = Election(
@@ -84,6 +87,8 @@ class ManagerProcess:
             electing = asyncio.create_task(election.run(lambda: self._lead(kv, election)))
             stopping = asyncio.create_task(_wait(stop))
             tasks = [electing, stopping]
+            if config.metrics.listen:
+                await self._metrics.start(*listening_place(config.metrics.listen, 0))
             ready(server.address)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if electing.done():
@@ -92,8 +97,9 @@ class ManagerProcess:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if server is not None:
-                await server.close()
+            await self._metrics.close()
+            if self._server is not None:
+                await self._server.close()
             await kv.close()
 
     async def _lead(self, kv: KeyValueStore, election: Election) -> None:
@@ -133,6 +139,26 @@ class ManagerProcess:
         if request.method == Method.ADMIN:
             return Answer(encode(await _administer(primary, decode(AdminRequest, request.header))))
         raise ProtocolError(f"method {request.method} is not a manager's")
+
+    def _measures(self) -> list[Metric]:
+        refused = self._gate.refused + (0 if self._server is None else self._server.refused)
+        found = [
+            Metric(
+                "craqen_refused_total",
+                "counter",
+                "Frames, greetings and calls refused.",
+                [({"manager": self._address}, refused)],
+            ),
+            Metric(
+                "craqen_manager_is_primary",
+                "gauge",
+                "Whether this manager is the primary (0, 1).",
+                [({"manager": self._address}, self._primary is not None)],
+            ),
+        ]
+        if self._primary is not None:
+            found += measures(overview(self._primary, time.time()))
+        return found
 
     def _note(self, node_id: int) -> None:
         """A node asks a manager that cannot help it."""

@@ -52,6 +52,7 @@ def status(view: Overview) -> dict[str, object]:
             "up": sum(view.condition(node) in ("up", "draining") for node in view.table.nodes),
             "candidates": len(view.candidates),
         },
+        "refused": sum(request.refused for _, request in view.heard.values()),
         "targets": _target_counts(view),
         "chains": {
             "all": len(chains),

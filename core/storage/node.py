@@ -121,6 +121,11 @@ class StorageNode:
         if not self._of_chain[chain_id]:
             del self._of_chain[chain_id]
 
+    @property
+    def refused(self) -> int:
+        """Greetings, and calls without one, that were refused."""
+        return self._gate.refused
+
     async def handle(self, request: IncomingRequest) -> Answer:
         """Answer one request."""
         method = self._methods.get(request.method)

@@ -14,6 +14,7 @@ from ..cluster.routing import Routing
 from ..errors import UnavailableError
 from ..ids import ChunkId
 from ..manager.link import ManagerLink
+from ..metrics import Metric, MetricsServer, listening_place
 from ..options import Config
 from ..transport.port import Server
 from ..transport.registry import transport_for
@@ -22,6 +23,7 @@ from ..wire.messages import (
     CommittedVersionRequest,
     Method,
 )
+from .measures import measures
 from .membership import Membership
 from .node import StorageNode
 from .peers import Peers
@@ -50,6 +52,7 @@ class StorageProcess:
             self._table_changed,
             self._settings_changed,
         )
+        self._metrics = MetricsServer(self._measures)
         self._node: StorageNode | None = None
         self._targets: Targets
         self._upkeep: Upkeep
@@ -93,6 +96,9 @@ class StorageProcess:
             target.settle_pending()
         self._upkeep.start()
         await self._membership.join()
+        listen = self._config.metrics.listen
+        if listen:
+            await self._metrics.start(*listening_place(listen, self._node_id))
 
     async def _serve(self, node: StorageNode) -> None:
         Path(self._config.run_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -108,6 +114,7 @@ class StorageProcess:
     async def _close(self) -> None:
         """The chains go on without this node; then no more requests, then nothing under way, then
         the disks. A target that cannot flush does not keep the others from it."""
+        await self._metrics.close()
         await self._membership.leave()
         try:
             if self._node is not None:
@@ -134,7 +141,15 @@ class StorageProcess:
             self._config.cluster.domain,
             self._disks,
             self._targets.reports(self._upkeep),
+            refused=self._refused(),
         )
+
+    def _refused(self) -> int:
+        node = 0 if self._node is None else self._node.refused
+        return node + sum(server.refused for server in self._servers)
+
+    def _measures(self) -> list[Metric]:
+        return measures(self._node_id, self._targets.open(), self._upkeep, self._refused())
 
     def _table_changed(self, routing: Routing) -> None:
         if self._node is None:

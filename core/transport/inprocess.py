@@ -167,6 +167,7 @@ class InprocessServer:
     def __init__(self, address: str, handler: Handler, peer_gone: PeerGone | None) -> None:
         self.address = address
         self.handler = handler
+        self.refused = 0
         self._peer_gone = peer_gone
         self._connections: set[InprocessConnection] = set()
         self._next_peer_id = 0

@@ -127,6 +127,11 @@ class Server(Protocol):
         """The address really bound (a port 0 resolved)."""
         ...
 
+    @property
+    def refused(self) -> int:
+        """How many connections were ended because of what came over them."""
+        ...
+
     async def close(self) -> None:
         """Stop accepting, end all connections, and wait for running handlers (bounded, then they
         are cancelled)."""

@@ -160,6 +160,7 @@ class StreamPeer(Endpoint):
     def on_lost(self, error: Exception) -> None:
         """Tell the handlers; when the last one has ended the peer is gone."""
         if isinstance(error, ProtocolError):
+            self._server.refused += 1
             _log.warning("connection %d closed: %s", self.peer_id, error)
         for request in self.requests.values():
             request.end(str(error))
@@ -180,6 +181,7 @@ class StreamServer:
     ) -> None:
         self.address = address
         self.handler = handler
+        self.refused = 0
         self._peer_gone = peer_gone
         self._clean_up = clean_up
         self._listener = listener

@@ -159,12 +159,13 @@ def test_lists_have_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     long = "/" + "d" * 200
     Manager.answer = [
         {"node": 1, "state": "up", "heard_seconds_ago": 0.4, "targets": 3, "serving": 3,
-         "domain": "", "disks": [long], "addresses": ["tcp://n1:1"], "routing_version": 4}
+         "domain": "", "disks": [long], "addresses": ["tcp://n1:1"], "routing_version": 4,
+             "refused": 2}
     ]  # fmt: skip
     assert main(["admin", "nodes"]) == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split() == "node state heard targets serving domain disks addresses".split()
-    assert row.split() == ["1", "up", "0", "s", "ago", "3", "3", "-", long, "tcp://n1:1"]
+    assert head.split() == "node state heard targets serving refused domain disks addresses".split()
+    assert row.split() == ["1", "up", "0", "s", "ago", "3", "3", "2", "-", long, "tcp://n1:1"]
 
 
 def test_status_looks_for_managers_that_are_silent(
