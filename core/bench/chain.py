@@ -24,7 +24,7 @@ from ..client.connect import Client, connect
 from ..config import load_config
 from ..limits import MIB
 from ..meta.records import Extent
-from .measure import Report, Sample, command_line, descendants, measure, median
+from .measure import Report, Sample, add_runs, command_line, descendants, measure, median
 from .store import LocalStore
 
 NODES: Final = 3
@@ -171,7 +171,7 @@ def losses(store: Store, runner: asyncio.Runner, report: Report) -> None:
 def main(arguments: list[str]) -> int:
     """Run the work list and print the table; 1 if a bound is missed."""
     parser = argparse.ArgumentParser(prog="craqen bench chain")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     options = parser.parse_args(arguments)
     report = Report(
         "craqen bench chain",

@@ -25,7 +25,7 @@ from ..chunks.store import ChunkRecord, ChunkVersion, Install
 from ..clock import SystemClock
 from ..ids import ChunkId, TargetId, UpdateToken
 from ..limits import KIB, MIB
-from .measure import Report, Sample, measure, median
+from .measure import Report, Sample, add_runs, measure, median
 
 IN_FLIGHT: Final = (1, 16)
 WRITES_BY_SIZE: Final = {64 * KIB: (160, 960), MIB: (96, 320), 8 * MIB: (16, 48)}
@@ -294,7 +294,7 @@ def _cost(sample: Sample) -> float:
 def main(arguments: Sequence[str]) -> int:
     """Run the work list and print the table; return 0, since no row has a bound."""
     parser = argparse.ArgumentParser(prog="craqen bench chunk")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     parser.add_argument(
         "--folder", default=None, help="where the temporary folder is made: the disk to measure"
     )

@@ -26,7 +26,7 @@ from ..errors import DeadlineExceededError, UnavailableError
 from ..kv.embedded import EmbeddedStore
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import KIB, MIB
-from .measure import Report, Sample, cpu_seconds, measure, median
+from .measure import Report, Sample, add_runs, cpu_seconds, measure, median
 
 ROWS: Final = 100_000
 ROWS_PER_TRANSACTION: Final = 2_000
@@ -326,7 +326,7 @@ def _cost(sample: Sample) -> float:
 def main(arguments: Sequence[str]) -> int:
     """Run the work list and print the table; return 0, since no row has a bound."""
     parser = argparse.ArgumentParser(prog="craqen bench kv")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     parser.add_argument(
         "--folder", default=None, help="where the temporary folder is made: the disk to measure"
     )

@@ -30,7 +30,7 @@ from ..cluster.records import (
 )
 from ..wire.codec import decode
 from ..wire.messages import encode
-from .measure import Report, Sample, measure, median
+from .measure import Report, Sample, add_runs, measure, median
 
 NODES: Final = 1_000
 TARGETS_PER_NODE: Final = 10
@@ -223,7 +223,7 @@ def _cost(sample: Sample) -> float:
 def main(arguments: Sequence[str]) -> int:
     """Run the work list and print the table; 1 if a bound is not met."""
     parser = argparse.ArgumentParser(prog="craqen bench manager")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     parser.add_argument("--seconds", type=int, default=SECONDS, help="simulated in each run")
     options = parser.parse_args(arguments)
     bench = Bench(options.runs, options.seconds)

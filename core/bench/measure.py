@@ -7,11 +7,28 @@ small work. Threads that end during a measurement are missed, so the measured pr
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+def add_runs(parser: argparse.ArgumentParser, default: int = 3, help_text: str = "") -> None:
+    """The option ``--runs``: how often each row is measured."""
+    parser.add_argument(
+        "--runs",
+        type=_positive,
+        default=default,
+        help=help_text or f"each row is the median of so many (default: {default})",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
+    return int(text)
 
 
 def cpu_seconds(process_ids: Iterable[int]) -> float:

@@ -17,7 +17,7 @@ from ..placement.balance import Balance, balance
 from ..placement.incremental import reassign
 from ..placement.inventory import Inventory, inventory
 from ..placement.solver import Solution, solve, unarranged
-from .measure import Report, cpu_seconds
+from .measure import Report, add_runs, cpu_seconds
 
 NODES = 180
 DISKS_PER_NODE = 16
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--targets", type=int, default=TARGETS_PER_DISK, help="on each disk")
     parser.add_argument("--replicas", type=int, default=REPLICAS)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=1, help="ignored: one seed has one result")
+    add_runs(parser, 1, "ignored: one seed has one result")
     options = parser.parse_args(arguments)
     report = Report("Placement (`craqen bench placement`)")
     report.notes += [

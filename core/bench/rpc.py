@@ -28,7 +28,7 @@ from ..errors import UnavailableError
 from ..limits import KIB, MIB
 from ..transport.port import Answer, Connection, IncomingRequest
 from ..transport.registry import transport_for
-from .measure import Report, Sample, measure, median
+from .measure import Report, Sample, add_runs, measure, median
 
 ECHO_BYTES: Final = 100
 ECHOES_BY_IN_FLIGHT: Final = {1: 4_000, 64: 30_000}
@@ -337,7 +337,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the work list and print the table; return 0. Raises UnavailableError if the serving
     process does not come up."""
     parser = argparse.ArgumentParser(prog="craqen bench rpc")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="craqen-bench-") as folder, ExitStack() as stack:
         (Path(folder) / "source").write_bytes(os.urandom(64 * KIB) * (READ_BYTES // (64 * KIB)))

@@ -243,7 +243,8 @@ class ChunkReader:
         asked: float,
         lease_seconds: float,
     ) -> Place:
-        error = exception_from_status(located.status)
+        chain = self._routes.chain(span.layout, span.chunk_id.index)
+        error = exception_from_status(located.status, chain_id=chain.chain_id)
         if error is not None:
             raise error
         usable = lease_seconds * LEASE_MARGIN
@@ -271,7 +272,8 @@ class ChunkReader:
             Method.READ, ReadRequest((self._range(span),)), ReadReply, receive=[into]
         )
         result = reply.results[0]
-        error = exception_from_status(result.status)
+        chain = self._routes.chain(span.layout, span.chunk_id.index)
+        error = exception_from_status(result.status, chain_id=chain.chain_id)
         if error is not None:
             raise error
         received = into[: result.length_bytes]

@@ -181,8 +181,9 @@ class Updater:
             for number in batch:
                 results[number] = error
             return
-        for number, result in zip(batch, reply.results, strict=True):
-            results[number] = exception_from_status(result.status) or result
+        for number, message, result in zip(batch, messages, reply.results, strict=True):
+            failure = exception_from_status(result.status, chain_id=message.chain_id)
+            results[number] = failure or result
 
     def _message(self, update: ChunkUpdate, token: UpdateToken, buffer: int) -> Update:
         chain = self._routes.chain(update.layout, update.chunk_id.index)

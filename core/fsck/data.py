@@ -119,7 +119,7 @@ class DataVerifier:
                 Method.READ, ReadRequest((wanted,)), ReadReply, receive=[piece]
             )
             result = reply.results[0]
-            error = exception_from_status(result.status)
+            error = exception_from_status(result.status, chain_id=chain_id)
             if isinstance(error, DataLossError):
                 return str(error)
             if error is not None:

@@ -15,7 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.bench.measure import Report, Sample, command_line, descendants, measure, median
+from ...core.bench.measure import (
+    Report,
+    Sample,
+    add_runs,
+    command_line,
+    descendants,
+    measure,
+    median,
+)
 from ...core.bench.store import LocalStore
 from . import load
 from .reference import null_mount
@@ -168,7 +176,7 @@ def _rate(sample: Sample) -> float:
 def main(arguments: Sequence[str]) -> int:
     """Run the work list; print the table; return 0 if every target is reached, else 1."""
     parser = argparse.ArgumentParser(prog="craqen bench fs")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     parser.add_argument(
         "--only", choices=["sequential", "random", "create", "stat"], action="append"
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 from ...core.bench.measure import (
     Report,
     Sample,
+    add_runs,
     command_line,
     descendants,
     measure,
@@ -299,7 +300,7 @@ def _throughput(samples: Sequence[Sample]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run the work list; print the table; return 0 if every target is reached, else 1."""
     parser = argparse.ArgumentParser(prog="craqen bench s3")
-    parser.add_argument("--runs", type=int, default=3)
+    add_runs(parser)
     parser.add_argument(
         "--only", choices=["get-large", "put-large", "small", "listing"], action="append"
     )

@@ -150,6 +150,20 @@ class TestGreeting:
         assert f"craqen mount --config {locked.run_folder}/effective.yaml MOUNTPOINT" in text
         assert "AWS_CA_BUNDLE" not in text
 
+    def test_it_names_the_program_by_its_path_where_the_shell_would_not_find_it(
+        self, locked: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "my venv"
+        folder.mkdir()
+        program = folder / "craqen"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(folder / "python"))
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert f"\n  '{program}' mount --config" in greeting(locked, ENDPOINT, None)
+        monkeypatch.setenv("PATH", str(folder))
+        assert "\n  craqen mount --config" in greeting(locked, ENDPOINT, None)
+
     def test_it_names_the_mount_and_the_certificate_where_there_are(self, locked: Config) -> None:
         config = dataclasses.replace(
             locked,
