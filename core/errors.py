@@ -29,6 +29,25 @@ class BucketNotFoundError(NotFoundError):
     """The named bucket does not exist."""
 
 
+class VersionNotFoundError(NotFoundError):
+    """The object has no such version."""
+
+    def __init__(self, message: str, *, version_id: str) -> None:
+        super().__init__(message)
+        self.version_id = version_id
+
+
+class DeleteMarkerError(NotFoundError):
+    """The current version, or the one asked for, is a delete marker."""
+
+    def __init__(self, message: str, *, version_id: str, modified_ns: int, named: bool) -> None:
+        super().__init__(message)
+        self.version_id = version_id
+        self.modified_ns = modified_ns
+        self.named = named
+        """It was asked for by its id."""
+
+
 class UploadNotFoundError(NotFoundError):
     """The named multipart upload does not exist (any more)."""
 
@@ -51,6 +70,14 @@ class NotEmptyError(CallerError):
 
 class PermissionDeniedError(CallerError):
     """The caller may not do this."""
+
+
+class ObjectLockedError(PermissionDeniedError):
+    """Retention or a legal hold forbids to remove or change this version."""
+
+
+class BucketStateError(CallerError):
+    """The bucket's versioning or object lock does not allow this."""
 
 
 class InvalidArgumentError(CallerError):

@@ -47,9 +47,6 @@ RESPONSE_OVERRIDES = {
 _NOT_THERE = (
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-object-lock-mode",
-    "x-amz-object-lock-legal-hold",
-    "x-amz-object-lock-retain-until-date",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..core.meta.records import Bucket, Part, PartSize, Upload
+from ..core.meta.records import Bucket, DeleteOutcome, Part, PartSize, Upload
 from .body.checksums import ALGORITHMS, Algorithm
 from .errors import S3Error
 from .listings import ListQuery, Person, plain_text, url_text
@@ -22,6 +22,15 @@ class PartsPage(NamedTuple):
     parts: Sequence[tuple[int, PartSize]]
     """With their numbers."""
     truncated: bool
+
+
+class Deleted(NamedTuple):
+    """One object of DeleteObjects that was deleted, or was not there."""
+
+    key: bytes
+    version_id: str
+    """As it was asked for; may be empty."""
+    outcome: DeleteOutcome
 
 
 class DeleteFailure(NamedTuple):
@@ -248,14 +257,19 @@ def _object_parts(page: PartsPage) -> str:
 
 
 def delete_result(
-    deleted: Iterable[tuple[bytes, str]], failures: Iterable[DeleteFailure], *, quiet: bool
+    deleted: Iterable[Deleted], failures: Iterable[DeleteFailure], *, quiet: bool
 ) -> bytes:
-    """DeleteResult. *deleted*: key and version id (may be empty); left out when *quiet*."""
+    """DeleteResult. *deleted* is left out when *quiet*."""
     rows = []
     if not quiet:
-        for key, version_id in deleted:
-            version = _element("VersionId", version_id) if version_id else ""
-            rows.append(f"<Deleted><Key>{plain_text(key)}</Key>{version}</Deleted>")
+        for key, version_id, outcome in deleted:
+            row = f"<Deleted><Key>{plain_text(key)}</Key>"
+            if version_id:
+                row += _element("VersionId", version_id)
+            if outcome.delete_marker:
+                row += "<DeleteMarker>true</DeleteMarker>"
+                row += _element("DeleteMarkerVersionId", outcome.version_id)
+            rows.append(row + "</Deleted>")
     for failure in failures:
         version = _element("VersionId", failure.version_id) if failure.version_id else ""
         rows.append(
@@ -269,11 +283,6 @@ def delete_result(
 def location_constraint(region: str) -> bytes:
     """LocationConstraint; empty for us-east-1, as AWS has it."""
     return _document("LocationConstraint", "" if region == "us-east-1" else escape(region))
-
-
-def versioning_configuration() -> bytes:
-    """VersioningConfiguration of a bucket whose versioning was never set."""
-    return _document("VersioningConfiguration")
 
 
 def tagging(tags: Mapping[str, str]) -> bytes:

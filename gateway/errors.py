@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..core import errors as core
+from .times import NANOSECONDS, http_date
 from .xml_text import XML_DECLARATION, escape
 
 
@@ -53,6 +54,10 @@ ERRORS: dict[str, ErrorKind] = {
     "EntityTooSmall": ErrorKind(
         400, "Your proposed upload is smaller than the minimum allowed size"
     ),
+    "IllegalVersioningConfigurationException": ErrorKind(
+        400,
+        "The Versioning element must be specified",
+    ),
     "IllegalLocationConstraintException": ErrorKind(
         400,
         "The unspecified location constraint is incompatible for the region specific endpoint "
@@ -75,6 +80,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "InvalidRange": ErrorKind(416, "The requested range is not satisfiable"),
     "InvalidRequest": ErrorKind(400, "Invalid Request"),
+    "InvalidRetentionPeriod": ErrorKind(400, "The retention period is not valid"),
     "InvalidStorageClass": ErrorKind(400, "The storage class you specified is not valid"),
     "InvalidTag": ErrorKind(400, "The tag provided was not a valid tag."),
     "InvalidURI": ErrorKind(400, "Couldn't parse the specified URI."),
@@ -136,6 +142,9 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "NoSuchBucket": ErrorKind(404, "The specified bucket does not exist"),
     "NoSuchKey": ErrorKind(404, "The specified key does not exist."),
+    "NoSuchObjectLockConfiguration": ErrorKind(
+        404, "The specified object does not have a ObjectLock configuration"
+    ),
     "NoSuchTagSet": ErrorKind(404, "The TagSet does not exist"),
     "NoSuchUpload": ErrorKind(
         404,
@@ -143,6 +152,9 @@ ERRORS: dict[str, ErrorKind] = {
         "have been aborted or completed.",
     ),
     "NoSuchVersion": ErrorKind(404, "The specified version does not exist."),
+    "ObjectLockConfigurationNotFoundError": ErrorKind(
+        404, "Object Lock configuration does not exist for this bucket"
+    ),
     "OperationAborted": ErrorKind(409, _CONFLICT),
     "PreconditionFailed": ErrorKind(
         412, "At least one of the pre-conditions you specified did not hold"
@@ -215,10 +227,14 @@ def error_document(error: S3Error, *, resource: str, request_id: str, host_id: s
 
 _CODES: dict[type[core.CraqenError], str] = {
     core.BucketNotFoundError: "NoSuchBucket",
+    core.VersionNotFoundError: "NoSuchVersion",
+    core.DeleteMarkerError: "NoSuchKey",
+    core.BucketStateError: "InvalidBucketState",
     core.UploadNotFoundError: "NoSuchUpload",
     core.NotFoundError: "NoSuchKey",
     core.AlreadyExistsError: "BucketAlreadyOwnedByYou",
     core.NotEmptyError: "BucketNotEmpty",
+    core.ObjectLockedError: "AccessDenied",
     core.PermissionDeniedError: "AccessDenied",
     core.NameTooLongError: "KeyTooLongError",
     core.InvalidArgumentError: "InvalidArgument",
@@ -276,6 +292,18 @@ def from_core(
         code = "ConditionalRequestConflict"
     elif code in ("SlowDown", "ServiceUnavailable"):
         headers["Retry-After"] = "1"
+    if isinstance(error, core.DeleteMarkerError):
+        headers["x-amz-delete-marker"] = "true"
+        headers["x-amz-version-id"] = error.version_id
+        if error.named:
+            code, fields = "MethodNotAllowed", {"ResourceType": "DeleteMarker"}
+            headers["Allow"] = "DELETE"
+            headers["Last-Modified"] = http_date(error.modified_ns // NANOSECONDS)
+    elif isinstance(error, core.VersionNotFoundError):
+        fields["Key"] = key.decode("utf-8", "replace")
+        fields["VersionId"] = error.version_id
+    elif isinstance(error, core.ObjectLockedError):
+        message = "Access Denied because object protected by object lock."
     if isinstance(error, core.PreconditionFailedError):
         fields["Condition"] = error.condition
     elif isinstance(error, core.PartTooSmallError):

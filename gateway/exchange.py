@@ -15,7 +15,7 @@ from .auth.authenticator import Authenticator
 from .auth.request import Authentication
 from .bucket_info import BucketCache, BucketInfo
 from .buffers import BufferPool
-from .errors import S3Error
+from .errors import invalid_argument
 from .listings import Person
 from .protocol import BodyReceiver, Incoming
 from .reply import ServerHead
@@ -113,11 +113,16 @@ class Exchange:
             self.continued = True
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def refuse_version(self) -> None:
-        """Raise S3Error for a version id other than that of an unversioned object."""
-        version = self.query.get("versionId", "null")
-        if version not in ("null", ""):
-            raise S3Error("NoSuchVersion", fields={"VersionId": version})
+    @property
+    def version_id(self) -> str:
+        """The version that the request names; empty: the current one. Raises S3Error
+        InvalidArgument."""
+        version = self.query.get("versionId")
+        if version == "":
+            raise invalid_argument(
+                "Version id cannot be the empty string", name="versionId", value=""
+            )
+        return version or ""
 
 
 def is_folder(inode: Inode) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
-from ..core.meta.records import ListEntry
+from ..core.meta.records import Inode, ListEntry, VersionEntry
 from .errors import invalid_argument
 from .times import iso_milliseconds
 from .xml_text import NAMESPACE, XML_DECLARATION, escape, needs_escape
@@ -62,7 +62,7 @@ def _text_of(query: ListQuery) -> TextOf:
     return url_text if query.url_encoding else plain_text
 
 
-def _text_of_keys(query: ListQuery, entries: Sequence[ListEntry]) -> TextOf:
+def _text_of_keys(query: ListQuery, entries: Sequence[ListEntry | VersionEntry]) -> TextOf:
     """The cheapest function that is right for every key of *entries*."""
     together = b"".join([entry.key for entry in entries])
     if query.url_encoding:
@@ -112,7 +112,7 @@ def list_objects_v1(
     parts.append(_truncated(next_marker is not None))
     if next_marker is not None and query.delimiter:
         parts.append(f"<NextMarker>{text(next_marker)}</NextMarker>")
-    _append_entries(parts, query, entries, "Contents", "", owner.element("Owner"))
+    _append_entries(parts, query, entries, owner.element("Owner"))
     parts.append("</ListBucketResult>")
     return _document(parts)
 
@@ -138,33 +138,31 @@ def list_objects_v2(
     if next_token is not None:
         parts.append(f"<NextContinuationToken>{escape(next_token)}</NextContinuationToken>")
     owner_element = owner.element("Owner") if owner is not None else ""
-    _append_entries(parts, query, entries, "Contents", "", owner_element)
+    _append_entries(parts, query, entries, owner_element)
     parts.append("</ListBucketResult>")
     return _document(parts)
 
 
 def list_object_versions(
     query: ListQuery,
-    entries: Sequence[ListEntry],
+    entries: Sequence[VersionEntry],
     *,
     key_marker: bytes,
     version_id_marker: str,
-    next_key_marker: bytes | None,
+    next_markers: tuple[bytes, str] | None,
     owner: Person,
 ) -> bytes:
-    """ListVersionsResult of a bucket without versions: each object is its own ``null`` version."""
+    """ListVersionsResult. *next_markers* (key, version) None: this is the last page."""
     text = _text_of(query)
     parts = _head(query, "ListVersionsResult")
     parts.append(f"<KeyMarker>{text(key_marker)}</KeyMarker>")
     parts.append(f"<VersionIdMarker>{escape(version_id_marker)}</VersionIdMarker>")
-    parts.append(_truncated(next_key_marker is not None))
-    if next_key_marker is not None:
-        parts.append(
-            f"<NextKeyMarker>{text(next_key_marker)}</NextKeyMarker>"
-            "<NextVersionIdMarker>null</NextVersionIdMarker>"
-        )
-    version = "<VersionId>null</VersionId><IsLatest>true</IsLatest>"
-    _append_entries(parts, query, entries, "Version", version, owner.element("Owner"))
+    parts.append(_truncated(next_markers is not None))
+    if next_markers is not None:
+        parts.append(f"<NextKeyMarker>{text(next_markers[0])}</NextKeyMarker>")
+        if next_markers[1]:
+            parts.append(f"<NextVersionIdMarker>{next_markers[1]}</NextVersionIdMarker>")
+    _append_versions(parts, query, entries, owner.element("Owner"))
     parts.append("</ListVersionsResult>")
     return _document(parts)
 
@@ -182,15 +180,11 @@ def _append_entries(
     parts: list[str],
     query: ListQuery,
     entries: Sequence[ListEntry],
-    element: str,
-    version: str,
     owner: str,
 ) -> None:
     """Append a row per object, then the common prefixes."""
     text = _text_of_keys(query, entries)
-    opening = f"<{element}><Key>"
-    endings: dict[str, str] = {}
-    checksums: dict[tuple[str, str], str] = {}
+    tail = _Tail("Contents", owner)
     prefixes: list[str] = []
     append = parts.append
     for entry in entries:
@@ -198,6 +192,49 @@ def _append_entries(
         if inode is None:
             prefixes.append(f"<CommonPrefixes><Prefix>{text(key)}</Prefix></CommonPrefixes>")
             continue
+        append(f"<Contents><Key>{text(key)}</Key>{tail.of(inode)}")
+    parts += prefixes
+
+
+def _append_versions(
+    parts: list[str], query: ListQuery, entries: Sequence[VersionEntry], owner: str
+) -> None:
+    """Append a row per version and delete marker, then the common prefixes."""
+    text = _text_of_keys(query, entries)
+    tail = _Tail("Version", owner)
+    prefixes: list[str] = []
+    append = parts.append
+    for entry in entries:
+        key, version_id, inode = entry.key, entry.version_id, entry.inode
+        if not version_id:
+            prefixes.append(f"<CommonPrefixes><Prefix>{text(key)}</Prefix></CommonPrefixes>")
+            continue
+        latest = "true" if entry.is_latest else "false"
+        version = f"<VersionId>{version_id}</VersionId><IsLatest>{latest}</IsLatest>"
+        if inode is not None:
+            append(f"<Version><Key>{text(key)}</Key>{version}{tail.of(inode)}")
+            continue
+        append(
+            f"<DeleteMarker><Key>{text(key)}</Key>{version}"
+            f"<LastModified>{iso_milliseconds(entry.modified_ns)}</LastModified>{owner}"
+            "</DeleteMarker>"
+        )
+    parts += prefixes
+
+
+class _Tail:
+    """Rows of objects behind key and version; what most of them share is formatted once."""
+
+    __slots__ = ("_checksums", "_element", "_endings", "_owner")
+
+    def __init__(self, element: str, owner: str) -> None:
+        self._element = element
+        self._owner = owner
+        self._endings: dict[str, str] = {}
+        self._checksums: dict[tuple[str, str], str] = {}
+
+    def of(self, inode: Inode) -> str:
+        """The row's rest, with the end of its element."""
         attributes = inode.object
         checksum = ""
         storage_class = "STANDARD"
@@ -205,18 +242,19 @@ def _append_entries(
             storage_class = attributes.storage_class
             if attributes.checksums and attributes.etag_generation == inode.generation:
                 kind = (" ".join(attributes.checksums), attributes.checksum_type)
+                checksums = self._checksums
                 checksum = checksums.get(kind) or checksums.setdefault(kind, _checksum(*kind))
-        ending = endings.get(storage_class)
+        ending = self._endings.get(storage_class)
         if ending is None:
-            ending = f"{owner}<StorageClass>{escape(storage_class)}</StorageClass></{element}>"
-            endings[storage_class] = ending
-        append(
-            f"{opening}{text(key)}</Key>{version}"
+            ending = self._endings[storage_class] = (
+                f"{self._owner}<StorageClass>{escape(storage_class)}</StorageClass>"
+                f"</{self._element}>"
+            )
+        return (
             f"<LastModified>{iso_milliseconds(inode.mtime_ns)}</LastModified>"
             f"<ETag>&quot;{inode.effective_etag()}&quot;</ETag>{checksum}"
             f"<Size>{inode.size}</Size>{ending}"
         )
-    parts += prefixes
 
 
 def _checksum(names: str, checksum_type: str) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..errors import DataLossError
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
+from ..meta.folders import prune
 from ..meta.records import Inode, InodeType
 from ..meta.schema import (
     ENTRY_EXPLICIT,
@@ -23,7 +24,7 @@ from ..meta.schema import (
     inline_key,
     inode_key,
 )
-from ..meta.tree import find_entry, is_empty, prune, put_entry
+from ..meta.tree import find_entry, is_empty, put_entry
 from .findings import Finding, Repair
 from .holders import Held
 from .lost_found import adopt
@@ -170,7 +171,7 @@ class InodeCheck:
         async def work(tx: Transaction) -> bool:
             if not await self._still(tx, odd):
                 return False
-            await prune(context, tx, inode.inode_id, inode.bucket_id)
+            await prune(context, tx, inode.inode_id, inode.bucket_id, versioned=True)
             return True
 
         if not await self._check.kv.transact(work):

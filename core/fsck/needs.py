@@ -151,7 +151,7 @@ class NeedCheck:
 
 async def _still_needs(tx: ReadTransaction, need: Need) -> bool:
     held = await read_holder(tx, need.holder)
-    if held.inode is not None and not held.inode.nlink:
+    if held.inode is not None and not held.inode.lives:
         sessions = await tx.get_range(*session_range(held.inode.inode_id), limit=1)
         if not sessions:
             return False  # it is being removed, and nobody can read it any more

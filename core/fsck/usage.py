@@ -30,7 +30,7 @@ class Sums:
 
     def take(self, inode: Inode) -> None:
         """Count an inode as the namespace does: folders and what has no name do not count."""
-        if inode.type != InodeType.DIRECTORY and inode.nlink:
+        if inode.type != InodeType.DIRECTORY and inode.lives:
             self.sizes[inode.bucket_id] += inode.size
             self.objects[inode.bucket_id] += 1
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import AlreadyExistsError, InvalidArgumentError, NotEmptyError
+from ..errors import AlreadyExistsError, BucketStateError, InvalidArgumentError, NotEmptyError
 from ..ids import ROOT_INODE_ID
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from .bucket_names import is_bucket_name
 from .context import MetaContext
+from .folders import clear_directory, has_versions
 from .multipart import drop_upload
-from .records import Bucket, InodeType, Owner, Usage
+from .records import Bucket, InodeType, Owner, Usage, Versioning
 from .schema import (
     BUCKET_PREFIX,
     ENTRY_EXPLICIT,
@@ -29,7 +30,6 @@ from .schema import (
     usage_range,
 )
 from .tree import (
-    clear_directory,
     find_bucket,
     is_empty,
     new_inode,
@@ -40,11 +40,24 @@ from .tree import (
 
 UPLOADS_PER_TRANSACTION = 4  # each may have 10,000 parts, whose segments go to the removal queue
 
+OBJECT_LOCK = "object-lock"
+"""The setting that goes with ``Bucket.object_lock``: default retention."""
+
 
 async def make_bucket(
-    context: MetaContext, tx: Transaction, name: str, owner: str, region: str, as_owner: Owner
+    context: MetaContext,
+    tx: Transaction,
+    name: str,
+    owner: str,
+    region: str,
+    as_owner: Owner,
+    *,
+    object_lock: bool = False,
 ) -> Bucket:
-    """Make a bucket inside *tx*. Raises InvalidArgumentError, AlreadyExistsError."""
+    """Make a bucket inside *tx*; with *object_lock* it is versioned as well.
+
+    Raises InvalidArgumentError, AlreadyExistsError.
+    """
     if not is_bucket_name(name):
         raise InvalidArgumentError(
             f"bucket name {name!r}: S3 allows 3 to 63 lower-case letters, digits, dots and hyphens"
@@ -65,6 +78,8 @@ async def make_bucket(
     entry = Entry(inode.inode_id, InodeType.DIRECTORY, ENTRY_EXPLICIT)
     put_entry(tx, ROOT_INODE_ID, name.encode() + b"/", entry)
     bucket = Bucket(name, inode.inode_id, context.now_ns(), owner, region)
+    if object_lock:
+        bucket = msgspec.structs.replace(bucket, versioning=Versioning.ENABLED, object_lock=True)
     tx.set(bucket_key(name), encode(bucket))
     context.touch_directory(tx, ROOT_INODE_ID)
     context.tell_entry(tx, ROOT_INODE_ID, name.encode(), inode.inode_id)
@@ -81,6 +96,8 @@ async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> bool:
     bucket_id = bucket.inode_id
     if not await is_empty(tx, bucket_id):
         raise NotEmptyError(f"bucket {name}: still holds objects or folders")
+    if await has_versions(tx, bucket_id):
+        raise NotEmptyError(f"bucket {name}: still holds noncurrent versions or delete markers")
     uploads = await tx.get_range(
         uploads_prefix(bucket_id), uploads_end(bucket_id), limit=UPLOADS_PER_TRANSACTION + 1
     )
@@ -99,16 +116,27 @@ async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> bool:
     return True
 
 
+def _put_changed(tx: Transaction, bucket: Bucket) -> None:
+    """Write *bucket* with changed settings."""
+    version = bucket.settings_version + 1
+    record = msgspec.structs.replace(bucket, settings_version=version)
+    tx.set(bucket_key(bucket.name), encode(record))
+
+
 class Buckets:
     """The bucket calls of ``ObjectStore`` (core/meta/store.py)."""
 
     _context: MetaContext
 
-    async def create_bucket(self, name: str, *, owner: str, region: str, as_owner: Owner) -> Bucket:
+    async def create_bucket(
+        self, name: str, *, owner: str, region: str, as_owner: Owner, object_lock: bool = False
+    ) -> Bucket:
         """Make a bucket."""
 
         async def create(tx: Transaction) -> Bucket:
-            return await make_bucket(self._context, tx, name, owner, region, as_owner)
+            return await make_bucket(
+                self._context, tx, name, owner, region, as_owner, object_lock=object_lock
+            )
 
         return await self._context.transact(create, ids=1)
 
@@ -172,11 +200,33 @@ class Buckets:
                 tx.clear(key)
             else:
                 tx.set(key, value)
-            version = found.settings_version + 1
-            tx.set(
-                bucket_key(bucket),
-                encode(msgspec.structs.replace(found, settings_version=version)),
-            )
+            _put_changed(tx, found)
+
+        await self._context.kv.transact(write)
+
+    async def set_bucket_versioning(self, bucket: str, *, enabled: bool) -> None:
+        """Keep versions from now on, or suspend that."""
+
+        async def write(tx: Transaction) -> None:
+            found = await find_bucket(tx, bucket)
+            if found.object_lock and not enabled:
+                raise BucketStateError(
+                    f"bucket {bucket}: has object lock, so its versioning cannot be suspended"
+                )
+            state = Versioning.ENABLED if enabled else Versioning.SUSPENDED
+            _put_changed(tx, msgspec.structs.replace(found, versioning=state))
+
+        await self._context.kv.transact(write)
+
+    async def set_object_lock(self, bucket: str, setting: bytes) -> None:
+        """Allow locks, and store the setting ``object-lock``."""
+
+        async def write(tx: Transaction) -> None:
+            found = await find_bucket(tx, bucket)
+            if found.versioning != Versioning.ENABLED:
+                raise BucketStateError(f"bucket {bucket}: object lock needs versioning enabled")
+            tx.set(setting_key(found.inode_id, OBJECT_LOCK), setting)
+            _put_changed(tx, msgspec.structs.replace(found, object_lock=True))
 
         await self._context.kv.transact(write)
 

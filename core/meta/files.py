@@ -18,14 +18,22 @@ from ..errors import (
     NotEmptyError,
     NotFoundError,
     PermissionDeniedError,
+    StaleHandleError,
 )
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import LINKS_MAX, SYMLINK_BYTES_MAX
 from .buckets import drop_bucket, make_bucket
 from .context import MetaContext
+from .folders import (
+    find_hidden,
+    keep_if_emptied,
+    leave_directory,
+    make_explicit,
+    show,
+)
 from .names import is_plain, meant, shown
-from .records import DirectoryEntry, Inode, InodeType, Owner
+from .records import DirectoryEntry, Inode, InodeType, Owner, Versioning
 from .schema import (
     ENTRY_EXPLICIT,
     Entry,
@@ -34,19 +42,19 @@ from .schema import (
     directory_prefix,
     long_name_key,
     session_key,
+    xattr_range,
 )
 from .tree import (
-    clear_directory,
     drop_link,
     find_inode,
     inodes_of,
     is_empty,
-    keep_if_emptied,
     new_inode,
     put_entry,
     put_inode,
     remove_entry,
 )
+from .versions import Slot, enter, mark_deleted, versioning_of
 
 MOUNT_OWNER = "mount"
 MOUNT_REGION = ""
@@ -88,10 +96,12 @@ def new_stored_name(posix_name: bytes, *, directory: bool) -> bytes:
 
 
 async def need_directory(tx: ReadTransaction, inode_id: int) -> Inode:
-    """The directory. Raises NotDirectoryError, StaleHandleError."""
+    """The directory. Raises NotDirectoryError, StaleHandleError (it is gone, or hidden)."""
     inode = await find_inode(tx, inode_id)
     if inode.type != InodeType.DIRECTORY:
         raise NotDirectoryError(f"inode {inode_id:x}: is not a directory")
+    if inode.noncurrent:
+        raise StaleHandleError(f"inode {inode_id:x}: has no name any more")
     return inode
 
 
@@ -116,11 +126,17 @@ class Files:
 
     async def get_inode(self, inode_id: int) -> Inode:
         """The inode."""
-        return await self._context.kv.read(lambda tx: find_inode(tx, inode_id))
+
+        async def read(tx: ReadTransaction) -> Inode:
+            inode = await find_inode(tx, inode_id)
+            return await need_directory(tx, inode_id) if _is_hidden(inode) else inode
+
+        return await self._context.kv.read(read)
 
     async def get_inodes(self, inode_ids: Sequence[int]) -> list[Inode | None]:
         """Several inodes."""
-        return await self._context.kv.read(lambda tx: inodes_of(tx, inode_ids))
+        found = await self._context.kv.read(lambda tx: inodes_of(tx, inode_ids))
+        return [None if inode is None or _is_hidden(inode) else inode for inode in found]
 
     async def create(
         self,
@@ -154,6 +170,12 @@ class Files:
                 return await self._make_bucket(tx, name, kind, mode, uid, gid)
             stored = new_stored_name(name, directory=kind == InodeType.DIRECTORY)
             owner_gid, bits = _inherit(parent, kind, gid, mode)
+            versioning = await versioning_of(tx, bucket_of(parent))
+            if kind == InodeType.DIRECTORY and versioning != Versioning.NEVER:
+                hidden = await find_hidden(tx, parent_id, stored[:-1])
+                if hidden is not None:
+                    inode = await find_inode(tx, hidden)
+                    return await self._make_again(tx, inode, bits, uid, owner_gid)
             inode = new_inode(
                 context,
                 kind,
@@ -172,9 +194,10 @@ class Files:
                 inline=False,
             )
             put_inode(tx, inode)
-            flags = ENTRY_EXPLICIT if kind == InodeType.DIRECTORY else 0
-            put_entry(tx, parent_id, stored, Entry(inode.inode_id, kind, flags))
-            if kind != InodeType.DIRECTORY:
+            if kind == InodeType.DIRECTORY:
+                put_entry(tx, parent_id, stored, Entry(inode.inode_id, kind, ENTRY_EXPLICIT))
+            else:
+                await enter(context, tx, Slot(versioning, parent_id, stored), inode, None)
                 context.count(tx, inode.bucket_id, inode.size, 1)
             await self._open(tx, inode.inode_id, session)
             context.touch_directory(tx, parent_id)
@@ -182,6 +205,22 @@ class Files:
             return inode
 
         return await context.transact(make, ids=1)
+
+    async def _make_again(
+        self, tx: Transaction, hidden: Inode, mode: int, uid: int, gid: int
+    ) -> Inode:
+        """mkdir of a folder that still holds versions: the same one comes back, as if new."""
+        context = self._context
+        now = context.now_ns()
+        inode = msgspec.structs.replace(
+            hidden, mode=mode & 0o7777, uid=uid, gid=gid, atime_ns=now, ctime_ns=now, birth_ns=now
+        )
+        inode = show(context, tx, inode)
+        await make_explicit(tx, inode)
+        tx.clear_range(*xattr_range(inode.inode_id))
+        context.touch_directory(tx, inode.inode_id)
+        context.tell_inode(tx, inode.inode_id)
+        return await find_inode(tx, inode.inode_id)
 
     async def _open(self, tx: Transaction, inode_id: int, handle: int | None) -> None:
         if handle is not None:
@@ -218,13 +257,14 @@ class Files:
             stored = new_stored_name(name, directory=False)
             inode = msgspec.structs.replace(inode, nlink=inode.nlink + 1, ctime_ns=context.now_ns())
             put_inode(tx, inode)
-            put_entry(tx, parent.inode_id, stored, Entry(inode_id, inode.type, 0))
+            slot = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
+            await enter(context, tx, slot, inode, None)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode_id)
             context.tell_inode(tx, inode_id)
             return inode
 
-        return await context.kv.transact(make)
+        return await context.transact(make, ids=1)
 
     async def unlink(self, parent_id: int, name: bytes) -> Inode:
         """Remove a file's name. The folder stays, also if S3 had made it and it is empty now."""
@@ -234,32 +274,35 @@ class Files:
             stored, entry = await need_name(tx, parent_id, name)
             if entry.type == InodeType.DIRECTORY:
                 raise IsDirectoryError(f"{name!r}: is a folder")
+            inode = await find_inode(tx, entry.inode_id)
+            slot = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
             await remove_entry(tx, parent_id, stored)
-            inode = await drop_link(context, tx, await find_inode(tx, entry.inode_id))
+            if slot.versioning == Versioning.NEVER:
+                inode = await drop_link(context, tx, inode)
+            else:
+                await mark_deleted(context, tx, slot, entry, inode)
+                inode = await find_inode(tx, entry.inode_id)
             await keep_if_emptied(tx, parent_id)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode.inode_id)
             return inode
 
-        return await context.kv.transact(remove)
+        return await context.transact(remove, ids=1)
 
     async def remove_directory(self, parent_id: int, name: bytes) -> None:
         """Remove an empty folder; at the root, an empty bucket."""
         context = self._context
 
         async def remove(tx: Transaction) -> bool:
-            stored, entry = await need_name(tx, parent_id, name)
+            _, entry = await need_name(tx, parent_id, name)
             if entry.type != InodeType.DIRECTORY:
                 raise NotDirectoryError(f"{name!r}: is not a folder")
             if parent_id == ROOT_INODE_ID:
                 return await drop_bucket(context, tx, name.decode())
             if not await is_empty(tx, entry.inode_id):
                 raise NotEmptyError(f"{name!r}: is not empty")
-            clear_directory(tx, entry.inode_id)
-            await remove_entry(tx, parent_id, stored)
+            await leave_directory(context, tx, await find_inode(tx, entry.inode_id), versioned=True)
             await keep_if_emptied(tx, parent_id)
-            context.touch_directory(tx, parent_id)
-            context.tell_entry(tx, parent_id, name, entry.inode_id)
             return True
 
         while not await context.kv.transact(remove):
@@ -294,6 +337,11 @@ class Files:
             return found
 
         return await self._context.kv.read(read)
+
+
+def _is_hidden(inode: Inode) -> bool:
+    """Whether a folder is gone as far as the mount goes."""
+    return inode.noncurrent and inode.type == InodeType.DIRECTORY
 
 
 def _inherit(parent: Inode, kind: InodeType, gid: int, mode: int) -> tuple[int, int]:

@@ -55,7 +55,7 @@ COMPLETED_KEPT_NS = 24 * 3600 * 1_000_000_000  # how long a completion may be re
 
 
 class Life:
-    """``LifeStore`` (core/meta/store.py)."""
+    """``LifeStore`` (core/meta/life_store.py)."""
 
     _context: MetaContext
 
@@ -189,7 +189,7 @@ class Life:
         if value is None:
             return True  # an earlier transaction began with its pages
         inode = decode_inode(value)
-        if inode.nlink > 0:
+        if inode.lives:
             return False  # it was linked again while it was open
         if await tx.get_range(*session_range(inode_id), limit=1):
             record = RemovalRecord(inode_id, 0, None, 0)

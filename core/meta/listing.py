@@ -146,7 +146,7 @@ class _Walk:
         if delimiter and after.startswith(prefix):
             at = after.find(delimiter, len(prefix))
             if at >= 0:
-                lower = max(lower, _behind(after[: at + len(delimiter)]))
+                lower = max(lower, behind(after[: at + len(delimiter)]))
         rows_wanted = min(rows_wanted, SCAN_ROWS_MAX)
         folder = _Folder(entry.inode_id, base, partial, rows_wanted)
         if base == lower and entry.flags & ENTRY_EXPLICIT:
@@ -194,7 +194,7 @@ class _Walk:
             else:
                 common = key[: at + len(delimiter)]
                 found.append((common, None))
-                return _behind(common)
+                return behind(common)
         return None
 
     async def _descend(self, base: bytes, entry: Entry) -> None:
@@ -245,7 +245,7 @@ async def _find_folder(
     return entry
 
 
-def _behind(prefix: bytes) -> bytes:
+def behind(prefix: bytes) -> bytes:
     """The first key behind all that start with *prefix*."""
     try:
         return prefix_end(prefix)

@@ -11,17 +11,31 @@ from .context import MetaContext
 from .files import Files
 from .life import Life
 from .listing import Listings
+from .lock_calls import LockCalls
 from .multipart import Multipart
 from .objects import Objects
 from .records import Inode, InodeType
 from .renames import Renames
 from .schema import inode_key
 from .tree import put_inode
+from .version_listing import VersionListings
 from .writes import Writes
 from .xattrs import Xattrs
 
 
-class LocalMetaStore(Buckets, Objects, Listings, Multipart, Files, Renames, Writes, Xattrs, Life):
+class LocalMetaStore(
+    Buckets,
+    Objects,
+    LockCalls,
+    Listings,
+    VersionListings,
+    Multipart,
+    Files,
+    Renames,
+    Writes,
+    Xattrs,
+    Life,
+):
     """The namespace. Make it with ``open``."""
 
     def __init__(self, context: MetaContext) -> None:

@@ -24,7 +24,7 @@ from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import PART_BYTES_MIN
 from .context import MetaContext
-from .objects import find_place, swap_object
+from .objects import find_place, ids_of_put, swap_object
 from .records import (
     NO_CONDITIONS,
     CompletedPart,
@@ -233,11 +233,11 @@ class Multipart:
     ) -> PutResult:
         """Make the object of the named parts."""
         context = self._context
-        ids = upload.key.count(b"/") + 1
         what = f"object {upload.bucket}/{upload.key.decode(errors='replace')}"
 
         async def complete(tx: Transaction) -> PutResult:
-            bucket_id = (await find_bucket(tx, upload.bucket)).inode_id
+            bucket = await find_bucket(tx, upload.bucket)
+            bucket_id = bucket.inode_id
             done = await _completed_before(tx, upload)
             if done is not None:
                 return done
@@ -255,7 +255,7 @@ class Multipart:
             )
             owner = Owner(upload.uid, upload.gid)
             content = _joined(chosen)
-            place = await find_place(context, tx, bucket_id, upload.key, owner, conditions, what)
+            place = await find_place(context, tx, bucket, upload.key, owner, conditions, what)
             holders = [part.extents for part in stored]
             inode = await make_object_inode(
                 context, tx, bucket_id, content, attributes, owner, holders=holders
@@ -263,12 +263,14 @@ class Multipart:
             tx.clear_range(*part_range(upload.upload_id))
             _remember_sizes(tx, inode.inode_id, chosen, checksums)
             tx.clear(upload_row)
-            replaced = await swap_object(context, tx, place, inode)
-            record = CompletedRecord(inode.inode_id, upload.bucket, upload.key, replaced)
+            put = await swap_object(context, tx, place, inode)
+            record = CompletedRecord(
+                inode.inode_id, upload.bucket, upload.key, put.replaced, put.version_id
+            )
             tx.set(completed_key(upload.upload_id), encode(record))
-            return PutResult(inode, replaced)
+            return put
 
-        return await context.transact(complete, ids=ids)
+        return await context.transact(complete, ids=ids_of_put(upload.key))
 
     async def find_completed(self, bucket: str, key: bytes, upload_id: str) -> PutResult:
         """What a completed upload became, while that object still exists. Raises
@@ -281,7 +283,7 @@ class Multipart:
                 if (record.bucket, record.key) == (bucket, key):
                     if await tx.get(inode_key(record.inode_id)) is not None:
                         inode = await find_inode(tx, record.inode_id)
-                        return PutResult(inode, record.replaced)
+                        return PutResult(inode, record.replaced, record.version_id)
             raise _no_upload(upload_id)
 
         return await self._context.kv.read(read)
@@ -317,7 +319,8 @@ async def _completed_before(tx: Transaction, upload: Upload) -> PutResult | None
     record = decode_completed(value)
     if await tx.get(inode_key(record.inode_id)) is None:
         raise _no_upload(upload.upload_id)
-    return PutResult(await find_inode(tx, record.inode_id), record.replaced)
+    inode = await find_inode(tx, record.inode_id)
+    return PutResult(inode, record.replaced, record.version_id)
 
 
 def _choose(wanted: Sequence[CompletedPart], stored: Sequence[Part]) -> list[Part]:

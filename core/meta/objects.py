@@ -8,20 +8,37 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..errors import CallerError, ConflictError, NotFoundError
+from ..errors import (
+    CallerError,
+    ConflictError,
+    DeleteMarkerError,
+    NotFoundError,
+    VersionNotFoundError,
+)
 from ..kv.store import ReadTransaction, Transaction
 from .conditions import check_conditions
 from .context import MetaContext
+from .folders import (
+    find_any_directory,
+    find_directory,
+    make_any_directories,
+    make_directories,
+    make_explicit,
+    prune,
+)
 from .records import (
     NO_CONDITIONS,
+    Bucket,
+    DeleteOutcome,
+    Deletion,
     Inode,
-    InodeType,
     NewContent,
     ObjectAttributes,
     ObjectView,
     Owner,
     PartSize,
     PutResult,
+    Versioning,
     WriteConditions,
 )
 from .schema import (
@@ -36,20 +53,26 @@ from .schema import (
     part_sizes_range,
 )
 from .tree import (
-    all_extents,
     drop_link,
     find_bucket,
-    find_directory,
     find_entry,
     find_inode,
-    make_directories,
-    make_explicit,
     make_object_inode,
-    prune,
-    put_entry,
     put_inode,
     remove_entry,
     split_key,
+)
+from .version_ids import NULL, parse_version_id
+from .versions import (
+    Slot,
+    content_of,
+    enter,
+    entry_version_id,
+    find_row,
+    is_version,
+    mark_deleted,
+    newest_row,
+    remove_version,
 )
 
 DELETES_PER_TRANSACTION = 250  # each writes a handful of keys: far from the transaction's limits
@@ -60,44 +83,105 @@ def missing(bucket: str, key: bytes) -> NotFoundError:
     return NotFoundError(f"object {bucket}/{key.decode(errors='replace')}: does not exist")
 
 
-async def find_object(tx: ReadTransaction, bucket: str, key: bytes) -> Inode:
-    """The object's inode; for ``dir/`` of an explicit directory without content, the directory's.
+class Found(NamedTuple):
+    """A version of an object."""
 
-    Raises BucketNotFoundError, NotFoundError.
+    inode: Inode
+    version_id: str
+    """Empty if the bucket was never versioned."""
+
+
+async def find_object(
+    tx: ReadTransaction, bucket_name: str, key: bytes, version_id: str = ""
+) -> Found:
+    """The object's current version, or the one named; for ``dir/`` of an explicit directory without
+    content, the directory.
+
+    Raises BucketNotFoundError, NotFoundError, VersionNotFoundError, DeleteMarkerError,
+    InvalidArgumentError.
     """
     directories, name = split_key(key)
-    bucket_id = (await find_bucket(tx, bucket)).inode_id
-    directory_id = await find_directory(tx, bucket_id, directories)
-    if directory_id is None:
-        raise missing(bucket, key)
-    value = await tx.get(directory_prefix(directory_id) + name)
-    if value is None:
+    bucket = await find_bucket(tx, bucket_name)
+    if version_id:
+        return await _find_version(tx, bucket, key, version_id)
+    directory_id = await find_directory(tx, bucket.inode_id, directories)
+    versioned = bucket.versioning != Versioning.NEVER
+    if directory_id is not None:
+        value = await tx.get(directory_prefix(directory_id) + name)
+        if value is not None:
+            entry = decode_entry(value)
+            record = await tx.get(inode_key(entry.inode_id))
+            if record is None:
+                raise missing(bucket_name, key)
+            return Found(decode_inode(record), entry_version_id(entry) if versioned else "")
         if name == b"" and directories:
             directory = await find_inode(tx, directory_id)
             if directory.explicit:
-                return directory
-        raise missing(bucket, key)
-    record = await tx.get(inode_key(decode_entry(value).inode_id))
-    if record is None:
-        raise missing(bucket, key)
-    return decode_inode(record)
+                return Found(directory, NULL if versioned else "")
+    if versioned:
+        await _refuse_marker(tx, bucket, key)
+    raise missing(bucket_name, key)
+
+
+async def _refuse_marker(tx: ReadTransaction, bucket: Bucket, key: bytes) -> None:
+    """Raise DeleteMarkerError if that is why *key* has no entry."""
+    directories, name = split_key(key)
+    directory_id = await find_any_directory(tx, bucket.inode_id, directories)
+    if directory_id is None:
+        return
+    row = await newest_row(tx, Slot(bucket.versioning, directory_id, name))
+    if row is not None:
+        raise DeleteMarkerError(
+            f"object {bucket.name}/{key.decode(errors='replace')}: is deleted",
+            version_id=row.version_id,
+            modified_ns=row.record.since_ns,
+            named=False,
+        )
+
+
+async def _find_version(tx: ReadTransaction, bucket: Bucket, key: bytes, version_id: str) -> Found:
+    """A version by its id; the null version of a bucket that was never versioned is the object."""
+    sequence = parse_version_id(version_id)
+    directories, name = split_key(key)
+    directory_id = await find_any_directory(tx, bucket.inode_id, directories)
+    if directory_id is not None:
+        entry = await find_entry(tx, directory_id, name)
+        if entry is not None and is_version(entry, sequence):
+            return Found(await find_inode(tx, entry.inode_id), version_id)
+        row = await find_row(tx, Slot(bucket.versioning, directory_id, name), sequence)
+        if row is not None and row.is_marker:
+            raise DeleteMarkerError(
+                f"version {version_id}: is a delete marker",
+                version_id=version_id,
+                modified_ns=row.record.since_ns,
+                named=True,
+            )
+        if row is not None:
+            return Found(await find_inode(tx, row.record.inode_id), version_id)
+        if entry is None and sequence is None and name == b"" and directories:
+            directory = await find_inode(tx, directory_id)
+            if directory.explicit:
+                return Found(directory, version_id)
+    raise VersionNotFoundError(
+        f"object {bucket.name}/{key.decode(errors='replace')}: has no version {version_id}",
+        version_id=version_id,
+    )
 
 
 class Place(NamedTuple):
     """Where an object is about to be put."""
 
-    bucket_id: int
-    directory_id: int
-    name: bytes
+    slot: Slot
     in_folder: bool
+    entry: Entry | None
+    """What is there now."""
     old: Inode | None
-    """What is there now, if it has an entry."""
 
 
 async def find_place(
     context: MetaContext,
     tx: Transaction,
-    bucket_id: int,
+    bucket: Bucket,
     key: bytes,
     owner: Owner,
     conditions: WriteConditions,
@@ -106,7 +190,10 @@ async def find_place(
     """The place of *key*, its folders made, the conditions checked: before anything else is
     written, since reads are cheaper then. Raises PreconditionFailedError, NotFoundError."""
     directories, name = split_key(key)
-    directory_id = await make_directories(context, tx, bucket_id, directories, owner)
+    versioned = bucket.versioning != Versioning.NEVER
+    directory_id = await make_directories(
+        context, tx, bucket.inode_id, directories, owner, versioned=versioned
+    )
     entry = await find_entry(tx, directory_id, name)
     old = None if entry is None else await find_inode(tx, entry.inode_id)
     present = old
@@ -116,34 +203,46 @@ async def find_place(
         present = directory if directory.explicit else None
     if conditions is not NO_CONDITIONS:
         check_conditions(conditions, present, what)
-    return Place(bucket_id, directory_id, name, in_folder, old)
+    return Place(Slot(bucket.versioning, directory_id, name), in_folder, entry, old)
 
 
-async def swap_object(context: MetaContext, tx: Transaction, place: Place, inode: Inode) -> bool:
-    """Put *inode* (already written) at *place*; return whether it replaced another."""
-    put_entry(tx, place.directory_id, place.name, Entry(inode.inode_id, inode.type, 0))
-    if place.name == b"" and place.in_folder:
-        await make_explicit(tx, await find_inode(tx, place.directory_id))
-    if place.old is not None:
-        await drop_link(context, tx, place.old)
-    context.count(tx, place.bucket_id, inode.size, 1)
-    context.touch_directory(tx, place.directory_id)
-    context.tell_entry(tx, place.directory_id, place.name, inode.inode_id)
-    return place.old is not None
+async def swap_object(
+    context: MetaContext, tx: Transaction, place: Place, inode: Inode
+) -> PutResult:
+    """Put *inode* (already written) at *place*; what was there becomes a noncurrent version, or is
+    gone. Draws at most one id."""
+    slot = place.slot
+    entry = await enter(context, tx, slot, inode, place.entry, place.old)
+    if slot.name == b"" and place.in_folder:
+        await make_explicit(tx, await find_inode(tx, slot.directory_id))
+    context.count(tx, inode.bucket_id, inode.size, 1)
+    context.touch_directory(tx, slot.directory_id)
+    context.tell_entry(tx, slot.directory_id, slot.name, inode.inode_id)
+    version_id = "" if slot.versioning == Versioning.NEVER else entry_version_id(entry)
+    return PutResult(inode, place.entry is not None, version_id)
+
+
+def ids_of_put(key: bytes) -> int:
+    """How many ids putting or deleting *key* may draw: the folders, the object, and a copy of what
+    it replaces."""
+    return key.count(b"/") + 2
 
 
 async def remove_object(
-    context: MetaContext,
-    tx: Transaction,
-    bucket: str,
-    bucket_id: int,
-    key: bytes,
-    conditions: WriteConditions,
-) -> bool:
-    """Remove *key* inside *tx*; return whether there was one."""
-    what = f"object {bucket}/{key.decode(errors='replace')}"
+    context: MetaContext, tx: Transaction, bucket: Bucket, deletion: Deletion
+) -> DeleteOutcome:
+    """Carry *deletion* out inside *tx*. Raises PreconditionFailedError, NotFoundError (a condition
+    asks for presence), ObjectLockedError, before anything is written for the key."""
+    if deletion.version_id and deletion.version_id != NULL:
+        parse_version_id(deletion.version_id)
+    if bucket.versioning == Versioning.NEVER:
+        if deletion.version_id not in ("", NULL):
+            return DeleteOutcome(False, deletion.version_id)
+    elif deletion.version_id:
+        return await _remove_named(context, tx, bucket, deletion)
+    key = deletion.key
     directories, name = split_key(key)
-    directory_id = await find_directory(tx, bucket_id, directories)
+    directory_id = await find_directory(tx, bucket.inode_id, directories)
     entry = None if directory_id is None else await find_entry(tx, directory_id, name)
     old = None if entry is None else await find_inode(tx, entry.inode_id)
     directory = None
@@ -151,18 +250,71 @@ async def remove_object(
         directory = await find_inode(tx, directory_id)
         if old is None and not directory.explicit:
             directory = None
-    check_conditions(conditions, old or directory, what)
-    if directory_id is None or (old is None and directory is None):
-        return False
+    what = f"object {bucket.name}/{key.decode(errors='replace')}"
+    check_conditions(deletion.conditions, old or directory, what)
+    outcome = DeleteOutcome(old is not None or directory is not None, deletion.version_id)
+    versioned = bucket.versioning != Versioning.NEVER
+    if versioned:
+        if directory_id is None:
+            directory_id = await make_any_directories(context, tx, bucket.inode_id, directories)
+        slot = Slot(bucket.versioning, directory_id, name)
+        row = await mark_deleted(context, tx, slot, entry, old)
+        outcome = DeleteOutcome(outcome.removed, row.version_id, True)
+    elif directory_id is None or not outcome.removed:
+        return outcome
+    elif old is not None:
+        await drop_link(context, tx, old)
     if directory is not None:
         await make_explicit(tx, directory, explicit=False)
     if old is not None:
         await remove_entry(tx, directory_id, name)
-        await drop_link(context, tx, old)
         context.touch_directory(tx, directory_id)
         context.tell_entry(tx, directory_id, name, old.inode_id)
-    await prune(context, tx, directory_id, bucket_id)
-    return True
+    await prune(context, tx, directory_id, bucket.inode_id, versioned=versioned)
+    return outcome
+
+
+async def _remove_named(
+    context: MetaContext, tx: Transaction, bucket: Bucket, deletion: Deletion
+) -> DeleteOutcome:
+    """Remove a version of an object of a versioned bucket for good; absent is no error."""
+    sequence = parse_version_id(deletion.version_id)
+    directories, name = split_key(deletion.key)
+    if deletion.conditions is not NO_CONDITIONS:
+        await _check_version(tx, bucket, deletion)
+    nothing = DeleteOutcome(False, deletion.version_id)
+    directory_id = await find_any_directory(tx, bucket.inode_id, directories)
+    if directory_id is None:
+        return nothing
+    outcome = await remove_version(
+        context,
+        tx,
+        Slot(bucket.versioning, directory_id, name),
+        sequence,
+        bypass_governance=deletion.bypass_governance,
+    )
+    if sequence is None and name == b"" and directories:
+        # A folder made by mkdir is its own null version, while it has no content.
+        directory = await find_inode(tx, directory_id)
+        if directory.explicit and await find_entry(tx, directory_id, name) is None:
+            await make_explicit(tx, directory, explicit=False)
+            outcome = outcome or DeleteOutcome(True, deletion.version_id)
+    if outcome is None:
+        return nothing
+    await prune(context, tx, directory_id, bucket.inode_id, versioned=True)
+    return outcome
+
+
+async def _check_version(tx: ReadTransaction, bucket: Bucket, deletion: Deletion) -> None:
+    """Check the conditions against the version named."""
+    present: Inode | None = None
+    try:
+        found = await _find_version(tx, bucket, deletion.key, deletion.version_id)
+        present = found.inode
+    except NotFoundError:
+        pass
+    what = f"object {bucket.name}/{deletion.key.decode(errors='replace')}"
+    check_conditions(deletion.conditions, present, what)
 
 
 class Objects:
@@ -170,15 +322,17 @@ class Objects:
 
     _context: MetaContext
 
-    async def get_object(self, bucket: str, key: bytes, *, with_data: bool = True) -> ObjectView:
+    async def get_object(
+        self, bucket: str, key: bytes, *, version_id: str = "", with_data: bool = True
+    ) -> ObjectView:
         """Inode and inline bytes."""
 
         async def read(tx: ReadTransaction) -> ObjectView:
-            inode = await find_object(tx, bucket, key)
+            inode, found_id = await find_object(tx, bucket, key, version_id)
             data = None
             if with_data and inode.inline:
                 data = await tx.get(inline_key(inode.inode_id))
-            return ObjectView(key, inode, data)
+            return ObjectView(key, inode, data, found_id)
 
         return await self._context.kv.read(read)
 
@@ -194,17 +348,15 @@ class Objects:
     ) -> PutResult:
         """Make an inode and swap it under the key."""
         context = self._context
-        ids = key.count(b"/") + 1
         what = f"object {bucket}/{key.decode(errors='replace')}"
 
         async def put(tx: Transaction) -> PutResult:
-            bucket_id = (await find_bucket(tx, bucket)).inode_id
-            place = await find_place(context, tx, bucket_id, key, owner, conditions, what)
-            inode = await make_object_inode(context, tx, bucket_id, content, attributes, owner)
-            replaced = await swap_object(context, tx, place, inode)
-            return PutResult(inode, replaced)
+            found = await find_bucket(tx, bucket)
+            place = await find_place(context, tx, found, key, owner, conditions, what)
+            inode = await make_object_inode(context, tx, found.inode_id, content, attributes, owner)
+            return await swap_object(context, tx, place, inode)
 
-        return await context.transact(put, ids=ids)
+        return await context.transact(put, ids=ids_of_put(key))
 
     async def copy_object(
         self,
@@ -216,83 +368,95 @@ class Objects:
         *,
         attributes: ObjectAttributes | None,
         source_generation: tuple[int, int] | None,
+        source_version: str = "",
         conditions: WriteConditions = NO_CONDITIONS,
     ) -> PutResult:
         """Copy by reference."""
         context = self._context
-        ids = key.count(b"/") + 1
         what = f"object {bucket}/{key.decode(errors='replace')}"
 
         async def copy(tx: Transaction) -> PutResult:
-            source = await find_object(tx, source_bucket, source_key)
+            source, _ = await find_object(tx, source_bucket, source_key, source_version)
             if source_generation not in (None, (source.inode_id, source.generation)):
                 raise ConflictError(f"{source_bucket}/{source_key!r}: changed while it was copied")
-            bucket_id = (await find_bucket(tx, bucket)).inode_id
-            place = await find_place(context, tx, bucket_id, key, owner, conditions, what)
-            content = await _content_of(tx, source)
-            inode = await make_object_inode(
-                context, tx, bucket_id, content, _copied_attributes(source, attributes), owner
-            )
+            found = await find_bucket(tx, bucket)
+            place = await find_place(context, tx, found, key, owner, conditions, what)
+            content = await content_of(tx, source)
+            given = _copied_attributes(source, attributes)
+            inode = await make_object_inode(context, tx, found.inode_id, content, given, owner)
             if inode.object is not None and inode.object.part_count:
                 for number, value in await tx.get_range(*part_sizes_range(source.inode_id)):
                     page = int.from_bytes(number[-4:], "big")
                     tx.set(part_sizes_key(inode.inode_id, page), value)
-            replaced = await swap_object(context, tx, place, inode)
-            return PutResult(inode, replaced)
+            return await swap_object(context, tx, place, inode)
 
-        return await context.transact(copy, ids=ids)
+        return await context.transact(copy, ids=ids_of_put(key))
 
     async def delete_object(
-        self, bucket: str, key: bytes, *, conditions: WriteConditions = NO_CONDITIONS
-    ) -> bool:
-        """Remove a key."""
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str = "",
+        bypass_governance: bool = False,
+        conditions: WriteConditions = NO_CONDITIONS,
+    ) -> DeleteOutcome:
+        """Remove a key, or a version."""
         context = self._context
+        deletion = Deletion(key, conditions, version_id, bypass_governance)
 
-        async def delete(tx: Transaction) -> bool:
-            bucket_id = (await find_bucket(tx, bucket)).inode_id
-            return await remove_object(context, tx, bucket, bucket_id, key, conditions)
+        async def delete(tx: Transaction) -> DeleteOutcome:
+            return await remove_object(context, tx, await find_bucket(tx, bucket), deletion)
 
-        return await context.kv.transact(delete)
+        return await context.transact(delete, ids=ids_of_put(key))
 
     async def delete_objects(
-        self, bucket: str, keys: Sequence[tuple[bytes, WriteConditions]]
-    ) -> list[Exception | None]:
-        """Remove many keys, DELETES_PER_TRANSACTION at a time."""
+        self, bucket: str, deletions: Sequence[Deletion]
+    ) -> list[DeleteOutcome | Exception]:
+        """Remove many, DELETES_PER_TRANSACTION at a time."""
         context = self._context
-        outcomes: list[Exception | None] = []
+        outcomes: list[DeleteOutcome | Exception] = []
 
-        for start in range(0, max(1, len(keys)), DELETES_PER_TRANSACTION):
-            group = keys[start : start + DELETES_PER_TRANSACTION]
+        for start in range(0, max(1, len(deletions)), DELETES_PER_TRANSACTION):
+            group = deletions[start : start + DELETES_PER_TRANSACTION]
 
             async def delete(
-                tx: Transaction, group: Sequence[tuple[bytes, WriteConditions]] = group
-            ) -> list[Exception | None]:
-                bucket_id = (await find_bucket(tx, bucket)).inode_id
-                found: list[Exception | None] = []
-                for key, conditions in group:
+                tx: Transaction, group: Sequence[Deletion] = group
+            ) -> list[DeleteOutcome | Exception]:
+                record = await find_bucket(tx, bucket)
+                found: list[DeleteOutcome | Exception] = []
+                for deletion in group:
                     try:
-                        await remove_object(context, tx, bucket, bucket_id, key, conditions)
-                        found.append(None)
+                        found.append(await remove_object(context, tx, record, deletion))
                     except CallerError as error:
-                        # Conditions are checked before anything is written for the key; other
-                        # errors are the transaction's, not the key's.
+                        # Conditions and locks are checked before anything is written for the key;
+                        # other errors are the transaction's, not the key's.
                         found.append(error)
                 return found
 
-            outcomes += await context.kv.transact(delete)
+            ids = sum(ids_of_put(deletion.key) for deletion in group)
+            outcomes += await context.transact(delete, ids=ids)
         return outcomes
 
     async def set_object_attributes(
-        self, bucket: str, key: bytes, inode_id: int, attributes: ObjectAttributes
+        self,
+        bucket: str,
+        key: bytes,
+        inode_id: int,
+        attributes: ObjectAttributes,
+        *,
+        version_id: str = "",
     ) -> Inode:
-        """Replace an object's attributes; its content, etag and times stay."""
+        """Replace an object's attributes; its content, etag, lock and times stay."""
         context = self._context
 
         async def change(tx: Transaction) -> Inode:
-            inode = await find_object(tx, bucket, key)
+            inode, _ = await find_object(tx, bucket, key, version_id)
             if inode.inode_id != inode_id:
                 raise ConflictError(f"object {bucket}/{key!r}: was replaced meanwhile")
-            inode = msgspec.structs.replace(inode, object=attributes, ctime_ns=context.now_ns())
+            lock = None if inode.object is None else inode.object.lock
+            given = msgspec.structs.replace(attributes, lock=lock)
+            inode = msgspec.structs.replace(inode, object=given, ctime_ns=context.now_ns())
             put_inode(tx, inode)
             context.tell_inode(tx, inode_id)
             return inode
@@ -314,19 +478,10 @@ class Objects:
         return await self._context.kv.read(read)
 
 
-async def _content_of(tx: ReadTransaction, source: Inode) -> NewContent:
-    if source.type != InodeType.FILE:
-        return NewContent(0, b"")
-    if source.inline:
-        data = await tx.get(inline_key(source.inode_id))
-        return NewContent(source.size, data or b"")
-    return NewContent(source.size, None, await all_extents(tx, source))
-
-
 def _copied_attributes(source: Inode, given: ObjectAttributes | None) -> ObjectAttributes:
     """The attributes of a copy: etag and checksums of the source only while they describe its
     content."""
-    kept = source.object or ObjectAttributes()
+    kept = msgspec.structs.replace(source.object or ObjectAttributes(), lock=None)
     if kept.etag_generation != source.generation:
         kept = msgspec.structs.replace(kept, etag="", checksums={}, checksum_type="", part_count=0)
     if given is None:
@@ -339,4 +494,5 @@ def _copied_attributes(source: Inode, given: ObjectAttributes | None) -> ObjectA
         metadata=given.metadata,
         tags=given.tags,
         storage_class=given.storage_class,
+        lock=given.lock,
     )

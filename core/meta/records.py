@@ -71,6 +71,17 @@ class Extent(Record, frozen=True):
     dense: bool = True
 
 
+class Lock(Record, frozen=True):
+    """What keeps a version from being removed or changed."""
+
+    mode: str = ""
+    """GOVERNANCE (who has the right may lift it) or COMPLIANCE (nobody may); empty: no
+    retention."""
+    retain_until_ns: int = 0
+    legal_hold: str = ""
+    """ON, OFF, or empty if it was never set."""
+
+
 class ObjectAttributes(Record, frozen=True):
     """What S3 keeps with an object, beyond its bytes. Valid for one ``generation`` of the content
     only
@@ -94,6 +105,8 @@ class ObjectAttributes(Record, frozen=True):
     part_count: int = 0
     """Number of multipart parts; 0 if uploaded in one piece. Part sizes are read by
     ``MetaStore.object_parts``."""
+    lock: Lock | None = None
+    """Changed by ``set_retention`` and ``set_legal_hold`` only, once the object is made."""
 
 
 class Inode(Record, frozen=True):
@@ -130,6 +143,14 @@ class Inode(Record, frozen=True):
     object: ObjectAttributes | None = None
     bucket_id: int = 0
     """Inode of the bucket that the bytes are counted for."""
+    noncurrent: bool = False
+    """No entry leads to it, but a version record does: a noncurrent version (its ``nlink`` is 0),
+    or a folder that holds nothing current."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether it counts as content of its bucket: it has a name, or is a noncurrent version."""
+        return self.nlink > 0 or self.noncurrent
 
     def stat_mode(self) -> int:
         """The mode as ``st_mode`` has it, with the file type bits."""
@@ -162,6 +183,14 @@ class DirectoryEntry(msgspec.Struct, frozen=True, gc=False):
     go."""
 
 
+class Versioning(IntEnum):
+    """What becomes of an object that is replaced or deleted. Once set it is never NEVER again."""
+
+    NEVER = 0
+    ENABLED = 1
+    SUSPENDED = 2
+
+
 class Bucket(Record, frozen=True):
     """A bucket: a directory at the root, and its S3 settings."""
 
@@ -173,6 +202,9 @@ class Bucket(Record, frozen=True):
     region: str
     settings_version: int = 0
     """Rises whenever a setting changes: who keeps settings reads them anew then."""
+    versioning: Versioning = Versioning.NEVER
+    object_lock: bool = False
+    """Versions may be locked. Never taken back; versioning stays enabled with it."""
 
 
 class WriteConditions(msgspec.Struct, frozen=True, gc=False):
@@ -198,6 +230,8 @@ class ObjectView(msgspec.Struct, frozen=True, gc=False):
     inode: Inode
     inline_data: bytes | None = None
     """The whole content, if it is inline (and was asked for)."""
+    version_id: str = ""
+    """Empty if the bucket was never versioned."""
 
 
 class NewContent(msgspec.Struct, frozen=True, gc=False):
@@ -220,6 +254,30 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
 class PutResult(msgspec.Struct, frozen=True, gc=False):
     inode: Inode
     replaced: bool
+    version_id: str = ""
+    """Empty if the bucket was never versioned."""
+
+
+class Deletion(msgspec.Struct, frozen=True, gc=False):
+    """An object to delete, or one version of it for good."""
+
+    key: bytes
+    conditions: WriteConditions = NO_CONDITIONS
+    version_id: str = ""
+    bypass_governance: bool = False
+    """The caller may lift GOVERNANCE retention, and wants to."""
+
+
+class DeleteOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What a deletion did."""
+
+    removed: bool
+    """Whether there was something to be removed."""
+    version_id: str = ""
+    """Of the version that was removed, or of the delete marker that was made; empty if the bucket
+    was never versioned."""
+    delete_marker: bool = False
+    """That version was, or is, a delete marker."""
 
 
 class ListEntry(msgspec.Struct, frozen=True, gc=False):
@@ -234,6 +292,25 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
     """In byte order; objects and common prefixes merged."""
     next_after: bytes | None
     """Give it as ``after`` for the next page; None at the end."""
+
+
+class VersionEntry(msgspec.Struct, frozen=True, gc=False):
+    """One line of a listing of versions: a version, a delete marker (``inode`` None), or a common
+    prefix (no ``version_id``)."""
+
+    key: bytes
+    version_id: str
+    inode: Inode | None
+    is_latest: bool
+    modified_ns: int
+
+
+class VersionListing(msgspec.Struct, frozen=True, gc=False):
+    entries: list[VersionEntry]
+    """Keys in byte order, versions newest first; common prefixes merged."""
+    next_key: bytes | None
+    """Give it as ``after_key`` for the next page, with ``next_version``; None at the end."""
+    next_version: str
 
 
 class Upload(Record, frozen=True):

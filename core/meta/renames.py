@@ -18,18 +18,23 @@ from ..kv.store import ReadTransaction, Transaction
 from .bucket_names import is_bucket_name
 from .context import MetaContext
 from .files import bucket_of, find_name, need_directory, need_name, new_stored_name
+from .folders import (
+    clear_directory,
+    find_hidden,
+    has_versions,
+    keep_if_emptied,
+)
+from .locks import check_unlocked
 from .records import Inode, InodeType
 from .schema import ENTRY_EXPLICIT, Entry, bucket_key, decode_bucket, encode
 from .tree import (
-    clear_directory,
-    drop_link,
     find_inode,
     is_empty,
-    keep_if_emptied,
     put_entry,
     put_inode,
     remove_entry,
 )
+from .versions import Slot, bucket_by_id, enter, moved_away, versioning_of
 
 
 class Renames:
@@ -73,28 +78,34 @@ class Renames:
                     raise AlreadyExistsError(f"{new_name!r}: exists")
                 if target[1].inode_id == entry.inode_id:
                     return
+            source_bucket = bucket_of(await need_directory(tx, parent_id))
             inode = await self._movable(tx, entry, parent_id, new_parent_id)
+            directory = entry.type == InodeType.DIRECTORY
             if target is not None:
                 await self._make_way(tx, new_parent_id, target, entry)
                 new_stored = target[0]
             else:
-                directory = entry.type == InodeType.DIRECTORY
                 new_stored = new_stored_name(new_name, directory=directory)
+            if directory:
+                await _refuse_hidden(tx, new_parent_id, new_stored)
             await remove_entry(tx, parent_id, stored)
-            await self._place(tx, inode, new_parent_id, new_stored, new_name)
+            if not directory:
+                slot = Slot(await versioning_of(tx, source_bucket), parent_id, stored)
+                await moved_away(context, tx, slot, entry)
+            await self._place(tx, inode, new_parent_id, new_stored, target and target[1])
             await keep_if_emptied(tx, parent_id)
             for folder in {parent_id, new_parent_id}:
                 context.touch_directory(tx, folder)
             context.tell_entry(tx, parent_id, name, entry.inode_id)
             context.tell_entry(tx, new_parent_id, new_name, entry.inode_id)
 
-        await context.kv.transact(move)
+        await context.transact(move, ids=2)
 
     async def _movable(
         self, tx: Transaction, entry: Entry, parent_id: int, new_parent_id: int
     ) -> Inode:
         """The inode to move, accounted for its new bucket. Raises InvalidArgumentError,
-        CrossDeviceError."""
+        CrossDeviceError, ObjectLockedError, PermissionDeniedError."""
         inode = await find_inode(tx, entry.inode_id)
         new_parent = await need_directory(tx, new_parent_id)
         if entry.type == InodeType.DIRECTORY:
@@ -102,7 +113,10 @@ class Renames:
                 await _refuse_cycle(tx, entry.inode_id, new_parent)
             if bucket_of(new_parent) != inode.bucket_id:
                 raise CrossDeviceError("a folder cannot be renamed into another bucket")
-        elif bucket_of(new_parent) != inode.bucket_id:
+            await _refuse_lockable(tx, inode)
+            return inode
+        check_unlocked(inode, self._context.now_ns())
+        if bucket_of(new_parent) != inode.bucket_id:
             if inode.nlink > 1:
                 raise CrossDeviceError("a file with several links stays in its bucket: copy it")
             self._context.count(tx, inode.bucket_id, -inode.size, -1)
@@ -113,35 +127,47 @@ class Renames:
     async def _make_way(
         self, tx: Transaction, parent_id: int, target: tuple[bytes, Entry], entry: Entry
     ) -> None:
-        """Remove what the moved name replaces. Raises IsDirectoryError, NotDirectoryError,
-        NotEmptyError."""
+        """Remove a folder that the moved name replaces; a file gives way when that is placed.
+        Raises IsDirectoryError, NotDirectoryError, NotEmptyError, CrossDeviceError."""
         stored, old = target
-        if old.type == InodeType.DIRECTORY:
-            if entry.type != InodeType.DIRECTORY:
-                raise IsDirectoryError("a folder is not replaced by a file")
-            if not await is_empty(tx, old.inode_id):
-                raise NotEmptyError("the folder to be replaced is not empty")
-            clear_directory(tx, old.inode_id)
-        else:
+        if old.type != InodeType.DIRECTORY:
             if entry.type == InodeType.DIRECTORY:
                 raise NotDirectoryError("a file is not replaced by a folder")
-            await drop_link(self._context, tx, await find_inode(tx, old.inode_id))
+            return
+        if entry.type != InodeType.DIRECTORY:
+            raise IsDirectoryError("a folder is not replaced by a file")
+        if not await is_empty(tx, old.inode_id):
+            raise NotEmptyError("the folder to be replaced is not empty")
+        if await has_versions(tx, old.inode_id):
+            raise CrossDeviceError("the folder to be replaced holds versions: copy what is moved")
+        clear_directory(tx, old.inode_id)
         await remove_entry(tx, parent_id, stored)
 
     async def _place(
-        self, tx: Transaction, inode: Inode, parent_id: int, stored: bytes, name: bytes
+        self,
+        tx: Transaction,
+        inode: Inode,
+        parent_id: int,
+        stored: bytes,
+        old: Entry | None,
+        *,
+        replaces: bool = True,
     ) -> None:
-        """Put *inode* under its new name."""
-        flags = 0
-        inode = msgspec.structs.replace(inode, ctime_ns=self._context.now_ns())
+        """Put *inode* under its new name, in place of *old*."""
+        context = self._context
+        inode = msgspec.structs.replace(inode, ctime_ns=context.now_ns())
         if inode.type == InodeType.DIRECTORY:
             inode = msgspec.structs.replace(
                 inode, parent_id=parent_id, name=stored.removesuffix(b"/")
             )
+            put_inode(tx, inode)
             flags = ENTRY_EXPLICIT if inode.explicit else 0
-        put_inode(tx, inode)
-        put_entry(tx, parent_id, stored, Entry(inode.inode_id, inode.type, flags))
-        self._context.tell_inode(tx, inode.inode_id)
+            put_entry(tx, parent_id, stored, Entry(inode.inode_id, inode.type, flags))
+        else:
+            put_inode(tx, inode)
+            slot = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
+            await enter(context, tx, slot, inode, old, replaces=replaces)
+        context.tell_inode(tx, inode.inode_id)
 
     async def _exchange(
         self,
@@ -159,13 +185,38 @@ class Renames:
             return
         await remove_entry(tx, first[0], first[1])
         await remove_entry(tx, second[0], second[1])
-        for inode, (parent_id, stored, _) in zip(inodes, (second, first), strict=True):
+        for inode, (parent_id, stored, entry) in zip(inodes, (second, first), strict=True):
             bare = stored.removesuffix(b"/")
             directory = inode.type == InodeType.DIRECTORY
-            await self._place(tx, inode, parent_id, bare + b"/" if directory else bare, bare)
+            new_stored = bare + b"/" if directory else bare
+            if new_stored == stored:
+                await self._place(tx, inode, parent_id, stored, entry, replaces=False)
+                continue
+            if directory:
+                await _refuse_hidden(tx, parent_id, new_stored)
+                left = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
+                await moved_away(self._context, tx, left, entry)
+            await self._place(tx, inode, parent_id, new_stored, None)
         for (parent_id, _, entry), name in zip((first, second), names, strict=True):
             self._context.touch_directory(tx, parent_id)
             self._context.tell_entry(tx, parent_id, name, entry.inode_id)
+
+
+async def _refuse_hidden(tx: ReadTransaction, parent_id: int, stored: bytes) -> None:
+    """Raise CrossDeviceError if a folder that still holds versions has the name that a folder is to
+    take: the two cannot be one. Who moves then copies, and the versions stay with their keys."""
+    if await find_hidden(tx, parent_id, stored.removesuffix(b"/")) is not None:
+        raise CrossDeviceError("a folder of that name still holds versions: copy what is moved")
+
+
+async def _refuse_lockable(tx: ReadTransaction, directory: Inode) -> None:
+    """Raise PermissionDeniedError if a rename of *directory* would give other keys to what may be
+    locked."""
+    if not (await bucket_by_id(tx, directory.bucket_id)).object_lock:
+        return
+    if await is_empty(tx, directory.inode_id) and not await has_versions(tx, directory.inode_id):
+        return
+    raise PermissionDeniedError("in a bucket with object lock only empty folders are renamed")
 
 
 async def _refuse_cycle(tx: ReadTransaction, inode_id: int, new_parent: Inode) -> None:
@@ -187,6 +238,8 @@ async def _rename_bucket(
     assert value is not None
     tx.clear(bucket_key(text))
     record = msgspec.structs.replace(decode_bucket(value), name=new_text)
+    if record.object_lock:
+        raise PermissionDeniedError("a bucket with object lock keeps its name")
     tx.set(bucket_key(new_text), encode(record))
     inode = await find_inode(tx, entry.inode_id)
     put_inode(tx, msgspec.structs.replace(inode, name=new_name, ctime_ns=context.now_ns()))

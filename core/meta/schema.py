@@ -24,7 +24,10 @@ prefix gives numeric and byte order. Values are a format-version byte and Messag
     s  segment               reference count
     t  directory             modification time (written blindly: no conflicts between creates)
     v                        stamp of the last feed entry, to be watched
+    w  directory, name, age  noncurrent version or delete marker, newest first; without an age, a
+                             folder that holds nothing current (its name carries a ``/``)
     x  inode, page           extents beyond EXTENTS_INLINE_MAX
+    z  directory, name       sequence of the name's ``null`` version, if that is in ``w``
 """
 
 from __future__ import annotations
@@ -45,13 +48,22 @@ _FORMAT = bytes([FORMAT_VERSION])
 ENTRY_EXPLICIT = 1
 """Entry flag of a directory that mkdir or PUT ``dir/`` made."""
 
+ENTRY_NULL = 2
+"""Entry flag of an object with a sequence whose version id is ``null``."""
+
+SEQUENCE_MAX = (1 << 64) - 1
+NAME_END = b"\0\0"
+"""Ends a name in keys that go on behind it; a NUL inside the name is NUL 0xff."""
+
 _U64 = struct.Struct(">Q")
 _LETTER_U64 = struct.Struct(">cQ")
 _U64_U64 = struct.Struct(">QQ")
 _U64_U32 = struct.Struct(">QI")
 _U64_U64_U64 = struct.Struct(">QQQ")
 _ENTRY = struct.Struct(">BQBB")
+_ENTRY_SEQUENCE = struct.Struct(">BQBBQ")
 ENTRY_BYTES = _ENTRY.size
+ENTRY_SEQUENCE_BYTES = _ENTRY_SEQUENCE.size
 
 NEXT_ID_KEY = b"n"
 FEED_PREFIX = b"f"
@@ -67,6 +79,24 @@ class Entry(NamedTuple):
     inode_id: int
     type: int
     flags: int
+    sequence: int = 0
+    """Of an object's version: higher is newer. 0: made before the bucket was ever versioned."""
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the object's version id is ``null``."""
+        return self.sequence == 0 or bool(self.flags & ENTRY_NULL)
+
+
+class VersionRecord(Record, frozen=True):
+    """A noncurrent version, a delete marker, or a folder that holds nothing current."""
+
+    inode_id: int
+    """0: a delete marker."""
+    type: int
+    is_null: bool
+    since_ns: int
+    """When the marker was made, or the version or folder stopped being current."""
 
 
 class SegmentRecord(Record, frozen=True):
@@ -101,6 +131,7 @@ class CompletedRecord(Record, frozen=True):
     bucket: str
     key: bytes
     replaced: bool
+    version_id: str = ""
 
 
 class FeedRecord(Record, frozen=True):
@@ -154,6 +185,7 @@ _removal = Decoder(RemovalRecord)
 _client = Decoder(ClientRecord)
 _completed = Decoder(CompletedRecord)
 _feed = Decoder(FeedRecord)
+_version = Decoder(VersionRecord)
 _extents = Decoder(tuple[Extent, ...])
 _part_sizes = Decoder(tuple[PartSize, ...])
 
@@ -214,6 +246,11 @@ def decode_feed(value: bytes) -> FeedRecord:
     return _feed(value)  # type: ignore[return-value]
 
 
+def decode_version(value: bytes) -> VersionRecord:
+    """A VersionRecord."""
+    return _version(value)  # type: ignore[return-value]
+
+
 def decode_extents(value: bytes) -> tuple[Extent, ...]:
     """A page of extents."""
     return _extents(value)  # type: ignore[return-value]
@@ -234,21 +271,25 @@ def feed_value(event: FeedEvent, time_ns: int) -> bytes:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """An entry's value."""
-    return _ENTRY.pack(FORMAT_VERSION, *entry)
+    """An entry's value: longer if the object has a sequence."""
+    if entry.sequence:
+        return _ENTRY_SEQUENCE.pack(FORMAT_VERSION, *entry)
+    return _ENTRY.pack(FORMAT_VERSION, entry.inode_id, entry.type, entry.flags)
 
 
 def decode_entry(value: bytes) -> Entry:
     """An entry. Raises DataLossError."""
-    return Entry._make(entry_fields(value)[1:])
+    if len(value) == ENTRY_SEQUENCE_BYTES and value[0] == FORMAT_VERSION:
+        return Entry._make(_ENTRY_SEQUENCE.unpack(value)[1:])
+    return Entry(*entry_fields(value)[1:])
 
 
 def entry_fields(value: bytes) -> tuple[int, int, int, int]:
     """(format version, inode id, type, flags) of an entry, for loops over many. Raises
     DataLossError."""
-    if len(value) != ENTRY_BYTES or value[0] != FORMAT_VERSION:
+    if value[:1] != _FORMAT or len(value) not in (ENTRY_BYTES, ENTRY_SEQUENCE_BYTES):
         raise DataLossError(f"a directory entry of {len(value)} bytes cannot be understood")
-    return _ENTRY.unpack(value)
+    return _ENTRY.unpack_from(value)
 
 
 def inode_key(inode_id: int) -> bytes:
@@ -266,6 +307,57 @@ def directory_prefix(inode_id: int) -> bytes:
 def directory_end(inode_id: int) -> bytes:
     """The first key behind all entries of the directory."""
     return b"d" + _U64.pack(inode_id + 1)
+
+
+def escape_name(name: bytes) -> bytes:
+    """*name* so that NAME_END behind it keeps the order of names."""
+    return name.replace(b"\0", b"\0\xff")
+
+
+def unescape_name(text: bytes) -> bytes:
+    """The inverse of ``escape_name``."""
+    return text.replace(b"\0\xff", b"\0")
+
+
+def versions_prefix(directory_id: int, name: bytes | None = None) -> bytes:
+    """What the keys of all versions in the directory, or of one name, begin with."""
+    own = _LETTER_U64.pack(b"w", directory_id)
+    return own if name is None else own + escape_name(name) + NAME_END
+
+
+def versions_end(directory_id: int) -> bytes:
+    """The first key behind all versions in the directory."""
+    return b"w" + _U64.pack(directory_id + 1)
+
+
+def version_key(directory_id: int, name: bytes, sequence: int) -> bytes:
+    return versions_prefix(directory_id, name) + _U64.pack(SEQUENCE_MAX - sequence)
+
+
+def hidden_folder_key(directory_id: int, name: bytes) -> bytes:
+    """Of a folder that holds nothing current; *name* without a slash."""
+    return versions_prefix(directory_id, name + b"/")
+
+
+def sequence_of(key: bytes) -> int:
+    """The sequence of a version's key."""
+    return SEQUENCE_MAX - unpack_number(key[-8:])
+
+
+def version_name(key: bytes) -> tuple[bytes, int | None]:
+    """(name, sequence) of a key of letter ``w``; the sequence of a hidden folder is None, and its
+    name has its slash."""
+    end = key.index(NAME_END, 9)  # no escaped name has two NULs in a row
+    name = unescape_name(key[9:end])
+    return name, None if end + len(NAME_END) == len(key) else sequence_of(key)
+
+
+def null_version_key(directory_id: int, name: bytes) -> bytes:
+    return b"z" + _U64.pack(directory_id) + name
+
+
+def null_versions_range(directory_id: int) -> tuple[bytes, bytes]:
+    return b"z" + _U64.pack(directory_id), b"z" + _U64.pack(directory_id + 1)
 
 
 def long_name_key(directory_id: int, digest: bytes) -> bytes:

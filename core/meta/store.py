@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from .life_store import LifeStore
 from .records import (
     NO_CONDITIONS,
     Bucket,
     CompletedPart,
     CopyOut,
+    DeleteOutcome,
+    Deletion,
     DirectoryEntry,
     Extent,
-    FeedEvent,
     Inode,
     InodeType,
     Layout,
@@ -33,10 +35,10 @@ from .records import (
     Part,
     PartSize,
     PutResult,
-    RemovalItem,
     SetAttributes,
     Upload,
     Usage,
+    VersionListing,
     WriteConditions,
     WritePlan,
 )
@@ -45,8 +47,11 @@ from .records import (
 class ObjectStore(Protocol):
     """Buckets and keys: what the S3 door calls."""
 
-    async def create_bucket(self, name: str, *, owner: str, region: str, as_owner: Owner) -> Bucket:
-        """Raises AlreadyExistsError (whoever owns it; the error text does not tell)."""
+    async def create_bucket(
+        self, name: str, *, owner: str, region: str, as_owner: Owner, object_lock: bool = False
+    ) -> Bucket:
+        """*object_lock*: its versions may be locked, and it is versioned. Raises AlreadyExistsError
+        (whoever owns it; the error text does not tell)."""
         ...
 
     async def get_bucket(self, name: str) -> Bucket: ...
@@ -73,9 +78,25 @@ class ObjectStore(Protocol):
         """Store a setting, or remove it (None), and raise ``Bucket.settings_version``."""
         ...
 
-    async def get_object(self, bucket: str, key: bytes, *, with_data: bool = True) -> ObjectView:
-        """Read inode and (``with_data``) inline bytes of *key*. This is the GET and HEAD hot
-        path."""
+    async def set_bucket_versioning(self, bucket: str, *, enabled: bool) -> None:
+        """Keep versions from now on (Enabled), or suspend that; raises
+        ``Bucket.settings_version``. Raises BucketStateError if object lock forbids to suspend."""
+        ...
+
+    async def set_object_lock(self, bucket: str, setting: bytes) -> None:
+        """Allow versions to be locked, and store the setting ``object-lock``. Raises
+        BucketStateError unless versioning is enabled."""
+        ...
+
+    async def get_object(
+        self, bucket: str, key: bytes, *, version_id: str = "", with_data: bool = True
+    ) -> ObjectView:
+        """Read inode and (``with_data``) inline bytes of *key*, or of one of its versions. This is
+        the GET and HEAD hot path.
+
+        Raises DeleteMarkerError (the version is one), VersionNotFoundError, InvalidArgumentError
+        (what cannot be a version id).
+        """
         ...
 
     async def put_object(
@@ -108,6 +129,7 @@ class ObjectStore(Protocol):
         *,
         attributes: ObjectAttributes | None,
         source_generation: tuple[int, int] | None,
+        source_version: str = "",
         conditions: WriteConditions = NO_CONDITIONS,
     ) -> PutResult:
         """Copy without moving data: inline bytes are copied, segments get one more reference.
@@ -122,18 +144,26 @@ class ObjectStore(Protocol):
         ...
 
     async def delete_object(
-        self, bucket: str, key: bytes, *, conditions: WriteConditions = NO_CONDITIONS
-    ) -> bool:
-        """Remove *key* and the implicit directories left empty above it. Returns whether there was
-        one
-        (absent is not an error unless a condition asks for presence: then NotFoundError)."""
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str = "",
+        bypass_governance: bool = False,
+        conditions: WriteConditions = NO_CONDITIONS,
+    ) -> DeleteOutcome:
+        """Remove *key* and the implicit directories left empty above it; in a versioned bucket, put
+        a delete marker in front of its versions. With *version_id*, remove that version for good.
+
+        What is absent is not an error unless a condition asks for presence: then NotFoundError.
+        Raises ObjectLockedError, InvalidArgumentError (what cannot be a version id).
+        """
         ...
 
     async def delete_objects(
-        self, bucket: str, keys: Sequence[tuple[bytes, WriteConditions]]
-    ) -> list[Exception | None]:
-        """Remove many, in as few transactions as fit; one outcome per key (None: removed or
-        absent)."""
+        self, bucket: str, deletions: Sequence[Deletion]
+    ) -> list[DeleteOutcome | Exception]:
+        """Remove many, in as few transactions as fit; one outcome for each."""
         ...
 
     async def list_objects(
@@ -149,11 +179,56 @@ class ObjectStore(Protocol):
         all below it). O(page)."""
         ...
 
+    async def list_object_versions(
+        self,
+        bucket: str,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after_key: bytes = b"",
+        after_version: str = "",
+        limit: int = 1000,
+    ) -> VersionListing:
+        """One page of versions and delete markers: keys in byte order, the newest first, behind
+        version *after_version* of *after_key*, or without one behind all of that key (or common
+        prefix). O(page). Raises InvalidArgumentError (what cannot be a version id)."""
+        ...
+
     async def set_object_attributes(
-        self, bucket: str, key: bytes, inode_id: int, attributes: ObjectAttributes
+        self,
+        bucket: str,
+        key: bytes,
+        inode_id: int,
+        attributes: ObjectAttributes,
+        *,
+        version_id: str = "",
     ) -> Inode:
-        """Replace attributes of the object as long as it is still *inode_id* (else ConflictError).
-        mtime stays."""
+        """Replace attributes of the object, or of a version, as long as it is still *inode_id*
+        (else ConflictError). mtime and the lock stay."""
+        ...
+
+    async def set_retention(
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        mode: str,
+        retain_until_ns: int,
+        version_id: str = "",
+        bypass_governance: bool = False,
+    ) -> None:
+        """Keep a version from being removed or changed until then; mode and time empty: no longer.
+
+        Raises BucketStateError (the bucket has no object lock), ObjectLockedError (weaker than the
+        retention that lasts), InvalidArgumentError, and as ``get_object``.
+        """
+        ...
+
+    async def set_legal_hold(
+        self, bucket: str, key: bytes, *, hold: bool, version_id: str = ""
+    ) -> None:
+        """Keep a version from being removed or changed until the hold is lifted. Raises as
+        ``set_retention``."""
         ...
 
     async def object_parts(self, inode: Inode) -> tuple[PartSize, ...]:
@@ -371,72 +446,6 @@ class FileStore(Protocol):
 
         Raises StaleHandleError if paged extents are gone.
         """
-        ...
-
-
-class LifeStore(Protocol):
-    """Clients, sessions, removal and the change feed."""
-
-    async def register_client(self, *, description: str, lease_seconds: float) -> int:
-        """Draw a client id and its lease. Id blocks and sessions belong to it."""
-        ...
-
-    async def renew_client(self) -> None:
-        """Renew this store's client lease. Raises StaleHandleError if it was declared dead."""
-        ...
-
-    async def unregister_client(self) -> None: ...
-
-    async def open_session(self, inode_id: int, handle: int, *, write: bool) -> None:
-        """Keep the inode's bytes while the session (or its client's lease) lives, whatever happens
-        to its names."""
-        ...
-
-    async def close_session(self, inode_id: int, handle: int) -> None: ...
-
-    def new_segment_id(self) -> int:
-        """A fresh segment id from this client's block. (``ensure_ids`` keeps blocks in stock.)"""
-        ...
-
-    async def ensure_ids(self, count: int) -> None:
-        """Make sure *count* ids can be drawn without waiting."""
-        ...
-
-    async def due_removals(self, *, limit: int) -> list[RemovalItem]:
-        """Removal queue entries whose grace is over and that no session holds. Also walks removed
-        trees, a bounded
-        number of inodes a call."""
-        ...
-
-    async def finish_removal(self, items: Sequence[RemovalItem]) -> None: ...
-
-    async def dead_clients(self) -> list[int]:
-        """Clients whose lease ran out."""
-        ...
-
-    async def id_ranges(self, client_id: int) -> list[tuple[int, int]]:
-        """Id blocks ``[first, last]`` drawn by a client."""
-        ...
-
-    async def referenced_segments(self, segment_ids: Sequence[int]) -> set[int]:
-        """Which of these some file, part or removal entry still refers to."""
-        ...
-
-    async def forget_client(self, client_id: int) -> None:
-        """Drop a dead client's sessions, id ranges and record, once its orphans are gone."""
-        ...
-
-    async def feed(self, after: bytes | None) -> tuple[list[FeedEvent], bytes]:
-        """Changes committed behind cursor *after* (None: from now), oldest first, bounded, and the
-        next cursor."""
-        ...
-
-    async def trim_feed(self) -> None:
-        """Drop feed entries older than their retention."""
-        ...
-
-    async def wait_feed(self, after: bytes) -> None:
-        """Return once the feed has something behind *after* (may return early)."""
         ...
 
 

@@ -24,7 +24,6 @@ from .context import MetaContext
 from .names import digest_of
 from .records import Bucket, Extent, Inode, InodeType, NewContent, ObjectAttributes, Owner
 from .schema import (
-    ENTRY_EXPLICIT,
     Entry,
     RemovalRecord,
     bucket_key,
@@ -44,7 +43,6 @@ from .schema import (
     inode_key,
     long_name_key,
     unpack_number,
-    xattr_range,
 )
 from .segments import References
 
@@ -109,20 +107,6 @@ def split_key(key: bytes) -> tuple[Sequence[bytes], bytes]:
         raise NameTooLongError(f"a key of {len(key)} bytes; expected 1 to {KEY_BYTES_MAX}")
     *directories, last = key.split(b"/")
     return directories, last
-
-
-async def find_directory(
-    tx: ReadTransaction, bucket_id: int, directories: Sequence[bytes]
-) -> int | None:
-    """The directory's inode id, following *directories* from the bucket; None if it does not
-    exist."""
-    directory_id = bucket_id
-    for name in directories:
-        value = await tx.get(directory_prefix(directory_id) + name + b"/")
-        if value is None:
-            return None
-        directory_id = decode_entry(value).inode_id
-    return directory_id
 
 
 def new_inode(
@@ -228,39 +212,6 @@ async def make_object_inode(
     return inode
 
 
-async def make_directories(
-    context: MetaContext,
-    tx: Transaction,
-    bucket_id: int,
-    directories: Sequence[bytes],
-    owner: Owner,
-) -> int:
-    """Follow *directories*, making those that are missing as implicit ones; return the last one's
-    inode id."""
-    directory_id = bucket_id
-    for name in directories:
-        entry = await find_entry(tx, directory_id, name + b"/")
-        if entry is None:
-            inode = new_inode(
-                context,
-                InodeType.DIRECTORY,
-                mode=owner.directory_mode,
-                uid=owner.uid,
-                gid=owner.gid,
-                bucket_id=bucket_id,
-                parent_id=directory_id,
-                name=name,
-                explicit=False,
-            )
-            put_inode(tx, inode)
-            entry = Entry(inode.inode_id, InodeType.DIRECTORY, 0)
-            put_entry(tx, directory_id, name + b"/", entry)
-            context.touch_directory(tx, directory_id)
-            context.tell_entry(tx, directory_id, name, inode.inode_id)
-        directory_id = entry.inode_id
-    return directory_id
-
-
 async def is_empty(tx: ReadTransaction, directory_id: int) -> bool:
     """Whether the directory has no entries; conflicts with whoever adds one."""
     found = await tx.get_range(directory_prefix(directory_id), directory_end(directory_id), limit=1)
@@ -270,57 +221,24 @@ async def is_empty(tx: ReadTransaction, directory_id: int) -> bool:
 async def drop_link(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
     """A name of a file is gone: lower its count, and with the last one put it in the removal
     queue."""
-    inode = msgspec.structs.replace(inode, nlink=inode.nlink - 1, ctime_ns=context.now_ns())
+    inode = msgspec.structs.replace(inode, nlink=inode.nlink - 1)
+    return forget(context, tx, inode) if inode.nlink == 0 else changed(context, tx, inode)
+
+
+def changed(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
+    """Write *inode* with the present time as that of its last change."""
+    inode = msgspec.structs.replace(inode, ctime_ns=context.now_ns())
     put_inode(tx, inode)
-    if inode.nlink == 0:
-        due = context.now_ns() + context.removal_grace_ns
-        record = RemovalRecord(inode.inode_id, 0, None, 0)
-        tx.set(context.next_removal_key(due), encode(record))
-        context.count(tx, inode.bucket_id, -inode.size, -1)
     context.tell_inode(tx, inode.inode_id)
     return inode
 
 
-def clear_directory(tx: Transaction, directory_id: int) -> None:
-    """Forget an empty directory's inode."""
-    tx.clear_range(*xattr_range(directory_id))
-    tx.clear(inode_key(directory_id))
-    tx.clear(directory_time_key(directory_id))
-
-
-async def prune(context: MetaContext, tx: Transaction, directory_id: int, bucket_id: int) -> None:
-    """Remove *directory_id* and those above it as long as they are implicit and empty."""
-    while directory_id != bucket_id:
-        inode = await find_inode(tx, directory_id)
-        if inode.explicit or not await is_empty(tx, directory_id):
-            return
-        clear_directory(tx, directory_id)
-        await remove_entry(tx, inode.parent_id, inode.name + b"/")
-        context.touch_directory(tx, inode.parent_id)
-        context.tell_entry(tx, inode.parent_id, inode.name, directory_id)
-        directory_id = inode.parent_id
-
-
-async def make_explicit(tx: Transaction, directory: Inode, *, explicit: bool = True) -> None:
-    """Change whether a directory persists when it is empty."""
-    if directory.explicit == explicit or directory.parent_id == 0:
-        return
-    put_inode(tx, msgspec.structs.replace(directory, explicit=explicit))
-    flags = ENTRY_EXPLICIT if explicit else 0
-    put_entry(
-        tx,
-        directory.parent_id,
-        directory.name + b"/",
-        Entry(directory.inode_id, InodeType.DIRECTORY, flags),
-    )
-
-
-async def keep_if_emptied(tx: Transaction, directory_id: int) -> None:
-    """A POSIX call took a name from the directory: if that was the last, it is explicit from now
-    on, so that it neither vanishes nor is a common prefix without a key."""
-    directory = await find_inode(tx, directory_id)
-    if not directory.explicit and await is_empty(tx, directory_id):
-        await make_explicit(tx, directory)
+def forget(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
+    """Nothing leads to *inode* any more: queue it for removal."""
+    due = context.now_ns() + context.removal_grace_ns
+    tx.set(context.next_removal_key(due), encode(RemovalRecord(inode.inode_id, 0, None, 0)))
+    context.count(tx, inode.bucket_id, -inode.size, -1)
+    return changed(context, tx, inode)
 
 
 async def inodes_of(tx: ReadTransaction, inode_ids: Sequence[int]) -> list[Inode | None]:

@@ -27,6 +27,7 @@ from .extents import (
     home_extent,
     with_extent,
 )
+from .locks import check_unlocked
 from .records import (
     OPEN_ENDED,
     CopyOut,
@@ -53,9 +54,11 @@ SEED_BITS = 0xFFFF_FFFF
 PLAN_IDS = 2  # a segment for the copies, and one for all holes
 
 
-async def need_file(tx: ReadTransaction, inode_id: int) -> Inode:
-    """The file. Raises IsDirectoryError, InvalidArgumentError, StaleHandleError."""
+async def need_file(context: MetaContext, tx: ReadTransaction, inode_id: int) -> Inode:
+    """The file, to be written. Raises IsDirectoryError, InvalidArgumentError, ObjectLockedError,
+    StaleHandleError."""
     inode = await find_inode(tx, inode_id)
+    check_unlocked(inode, context.now_ns())
     if inode.type == InodeType.DIRECTORY:
         raise IsDirectoryError(f"inode {inode_id:x}: is a folder")
     if inode.type != InodeType.FILE:
@@ -95,7 +98,7 @@ class Writes:
         """Overlay bytes on small content."""
 
         async def write(tx: Transaction) -> Inode | None:
-            inode = await need_file(tx, inode_id)
+            inode = await need_file(self._context, tx, inode_id)
             size = max(inode.size, offset + len(data))
             if size > INLINE_BYTES_MAX or inode.extents or inode.extent_pages:
                 return None
@@ -118,7 +121,7 @@ class Writes:
         check_size(offset + length, FILE_BYTES_MAX)
 
         async def plan(tx: Transaction) -> WritePlan:
-            inode = await need_file(tx, inode_id)
+            inode = await need_file(self._context, tx, inode_id)
             extents = await all_extents(tx, inode)
             end = offset + length
             if inode.inline:
@@ -183,7 +186,7 @@ class Writes:
         context = self._context
 
         async def install(tx: Transaction) -> Inode:
-            inode = await need_file(tx, inode_id)
+            inode = await need_file(self._context, tx, inode_id)
             before = await all_extents(tx, inode)
             extents = before
             for copy in copies:
@@ -213,7 +216,7 @@ class Writes:
         """Tell of bytes written in place."""
 
         async def commit(tx: Transaction) -> Inode:
-            inode = await need_file(tx, inode_id)
+            inode = await need_file(self._context, tx, inode_id)
             inode = self._changed(tx, inode, max(inode.size, end_offset))
             self._close(tx, inode_id, close_session)
             return inode
@@ -224,7 +227,7 @@ class Writes:
         """Write *inode* with changed content of *size* bytes."""
         context = self._context
         now = context.now_ns()
-        if inode.nlink:
+        if inode.lives:
             context.count(tx, inode.bucket_id, size - inode.size, 0)
         inode = msgspec.structs.replace(
             inode,
@@ -250,7 +253,10 @@ class Writes:
         async def change(tx: Transaction) -> Inode:
             inode = await find_inode(tx, inode_id)
             if changes.size is not None:
-                inode = await self._truncate(tx, await need_file(tx, inode_id), changes.size)
+                inode = await need_file(context, tx, inode_id)
+                inode = await self._truncate(tx, inode, changes.size)
+            elif changes.mtime_ns is not None:
+                check_unlocked(inode, context.now_ns())
             fields: dict[str, int] = {}
             for name in ("mode", "uid", "gid", "atime_ns", "mtime_ns"):
                 value = getattr(changes, name)

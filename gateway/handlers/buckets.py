@@ -1,4 +1,4 @@
-"""Buckets: create, head, delete, list, location, versioning (never set)."""
+"""Buckets: create, head, delete, list, location."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..reply import Reply, xml_reply
 from ..request_documents import parse_create_bucket
 
 MAX_BUCKETS_DEFAULT = 10_000
+_OBJECT_LOCK = "x-amz-bucket-object-lock-enabled"
 
 
 async def list_buckets(exchange: Exchange) -> Reply:
@@ -60,6 +61,7 @@ async def create_bucket(exchange: Exchange) -> Reply:
             owner=exchange.person.id,
             region=services.region,
             as_owner=exchange.owner,
+            object_lock=exchange.headers.get(_OBJECT_LOCK, "").lower() == "true",
         )
     except AlreadyExistsError:
         if services.region != "us-east-1":
@@ -84,9 +86,3 @@ async def get_location(exchange: Exchange) -> Reply:
     """GetBucketLocation."""
     await exchange.services.meta.get_bucket(exchange.bucket)
     return xml_reply(documents.location_constraint(_region(exchange)))
-
-
-async def get_versioning(exchange: Exchange) -> Reply:
-    """GetBucketVersioning of a bucket where it was never set."""
-    await exchange.services.meta.get_bucket(exchange.bucket)
-    return xml_reply(documents.versioning_configuration())

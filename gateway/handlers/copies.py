@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from ...core.errors import DeleteMarkerError
 from ...core.limits import PART_BYTES_MAX, PUT_BYTES_MAX
 from ...core.meta.records import NewContent, ObjectAttributes, ObjectView, Part, Upload
 from .. import documents
@@ -16,6 +17,7 @@ from ..conditions import check_copy_source, write_conditions
 from ..copy_source import CopySource, parse_copy_source
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange, content_size
+from ..object_lock import lock_of_request
 from ..ranges import ByteRange, parse_copy_range
 from ..receive import Received
 from ..reply import Reply, xml_reply
@@ -29,9 +31,18 @@ _CHANGES = frozenset({"x-amz-storage-class", "x-amz-checksum-algorithm", _REDIRE
 async def _source(exchange: Exchange) -> tuple[CopySource, ObjectView]:
     """The object to copy, its conditions checked."""
     source = parse_copy_source(exchange.headers["x-amz-copy-source"])
-    if source.version_id not in ("", "null"):
-        raise S3Error("NoSuchVersion", fields={"VersionId": source.version_id})
-    view = await exchange.services.meta.get_object(source.bucket, source.key)
+    try:
+        view = await exchange.services.meta.get_object(
+            source.bucket, source.key, version_id=source.version_id
+        )
+    except DeleteMarkerError as error:
+        if not error.named:
+            raise
+        raise S3Error(
+            "InvalidRequest",
+            "The source of a copy request may not specifically refer to a delete marker by "
+            "version id.",
+        ) from error
     check_copy_source(exchange.headers, view.inode.effective_etag(), view.inode.mtime_ns)
     return source, view
 
@@ -85,6 +96,8 @@ async def copy_object(exchange: Exchange) -> Reply:
         metadata=given.metadata if replace_metadata else old.metadata,
         tags=given.tags if replace_tags else old.tags,
     )
+    lock = await lock_of_request(exchange)
+    attributes = msgspec.structs.replace(attributes, lock=lock)
     label = headers.get("x-amz-checksum-algorithm")
     if label is not None:
         attributes = await _with_checksum(exchange, view, attributes, label)
@@ -96,14 +109,25 @@ async def copy_object(exchange: Exchange) -> Reply:
         exchange.owner,
         attributes=attributes,
         source_generation=(inode.inode_id, inode.generation),
+        source_version=view.version_id,
         conditions=write_conditions(headers),
     )
     made = put.inode.object or ObjectAttributes()
-    return xml_reply(
+    reply = xml_reply(
         documents.copy_object(
             put.inode.effective_etag(), put.inode.mtime_ns, made.checksums, made.checksum_type
         )
     )
+    if put.version_id:
+        reply.headers = {**reply.headers, "x-amz-version-id": put.version_id}
+    return _with_source(reply, view)
+
+
+def _with_source(reply: Reply, view: ObjectView) -> Reply:
+    """*reply* with the version that was copied."""
+    if view.version_id:
+        reply.headers = {**reply.headers, "x-amz-copy-source-version-id": view.version_id}
+    return reply
 
 
 async def _with_checksum(
@@ -196,7 +220,8 @@ async def copy_part(exchange: Exchange) -> Reply:
         part = await meta.copy_part(
             upload, number, view, span.start, span.length, digest.md5, digest.checksums
         )
-    return xml_reply(documents.copy_part(part.etag, part.modified_ns, part.checksums))
+    reply = xml_reply(documents.copy_part(part.etag, part.modified_ns, part.checksums))
+    return _with_source(reply, view)
 
 
 async def _inline_part(

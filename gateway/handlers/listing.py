@@ -1,4 +1,4 @@
-"""ListObjects, ListObjectsV2, ListObjectVersions."""
+"""ListObjects and ListObjectsV2."""
 
 from __future__ import annotations
 
@@ -91,29 +91,5 @@ async def list_v2(exchange: Exchange) -> Reply:
             continuation_token=token,
             next_token=None if page.next_after is None else encode_token(page.next_after),
             owner=exchange.person if fetch_owner else None,
-        )
-    )
-
-
-async def list_versions(exchange: Exchange) -> Reply:
-    """ListObjectVersions of a bucket without versions."""
-    query = list_query(exchange)
-    marker = key_bytes(exchange.query.get("key-marker", ""))
-    version_marker = exchange.query.get("version-id-marker", "")
-    if version_marker and not marker:
-        raise invalid_argument(
-            "A version-id marker cannot be specified without a key marker.",
-            name="version-id-marker",
-            value=version_marker,
-        )
-    page = await _page(exchange, query, marker)
-    return xml_reply(
-        listings.list_object_versions(
-            query,
-            page.entries,
-            key_marker=marker,
-            version_id_marker=version_marker,
-            next_key_marker=page.next_after,
-            owner=exchange.person,
         )
     )

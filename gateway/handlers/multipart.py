@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote_from_bytes
 
+import msgspec
+
 from ...core.errors import UploadNotFoundError
 from ...core.limits import PART_BYTES_MAX, PARTS_MAX
 from ...core.meta.records import (
     CompletedPart,
-    Inode,
     ObjectAttributes,
     Part,
     PutResult,
@@ -32,6 +33,7 @@ from ..conditions import write_conditions
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
 from ..listings import ListQuery
+from ..object_lock import lock_of_request
 from ..receive import read_document, receive_content
 from ..reply import Reply, xml_reply
 from ..request_documents import parse_complete_multipart_upload
@@ -65,10 +67,12 @@ async def create(exchange: Exchange) -> Reply:
     """CreateMultipartUpload."""
     services = exchange.services
     algorithm, kind = multipart_checksum(exchange.headers)
+    attributes = attributes_of(exchange.headers)
+    lock = await lock_of_request(exchange)
     upload = await services.meta.create_upload(
         exchange.bucket,
         exchange.key,
-        attributes_of(exchange.headers),
+        msgspec.structs.replace(attributes, lock=lock),
         exchange.owner,
         checksum_algorithm=algorithm,
         checksum_type=kind,
@@ -264,7 +268,7 @@ async def complete(exchange: Exchange) -> Reply:
         upload = await meta.get_upload(exchange.bucket, exchange.key, upload_id)
     except UploadNotFoundError:
         done = await meta.find_completed(exchange.bucket, exchange.key, upload_id)
-        return _completed(exchange, done.inode)
+        return _completed(exchange, done)
     stored = await _stored_parts(exchange, upload)
     _check_total(exchange, named, stored)
     checksums = _object_checksum(exchange, upload, named, stored)
@@ -275,15 +279,16 @@ async def complete(exchange: Exchange) -> Reply:
         checksums=checksums,
         conditions=write_conditions(exchange.headers),
     )
-    return _completed(exchange, put.inode)
+    return _completed(exchange, put)
 
 
-def _completed(exchange: Exchange, inode: Inode) -> Reply:
+def _completed(exchange: Exchange, put: PutResult) -> Reply:
+    inode = put.inode
     attributes = inode.object or ObjectAttributes()
     host = exchange.headers.get("host", "")
     scheme = "https" if exchange.request.protocol.ssl_context is not None else "http"
     key = quote_from_bytes(exchange.key)
-    return xml_reply(
+    reply = xml_reply(
         documents.complete_multipart_upload(
             f"{scheme}://{host}/{exchange.bucket}/{key}",
             exchange.bucket,
@@ -293,6 +298,9 @@ def _completed(exchange: Exchange, inode: Inode) -> Reply:
             attributes.checksum_type,
         )
     )
+    if put.version_id:
+        reply.headers = {**reply.headers, "x-amz-version-id": put.version_id}
+    return reply
 
 
 async def _stored_parts(exchange: Exchange, upload: Upload) -> dict[int, Part]:

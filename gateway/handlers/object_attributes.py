@@ -39,8 +39,9 @@ async def get_object_attributes(exchange: Exchange) -> Reply:
     marker = page_limit(
         headers.get("x-amz-part-number-marker") or "0", "x-amz-part-number-marker", _MARKER_MAX
     )
-    exchange.refuse_version()
-    view = await meta.get_object(exchange.bucket, exchange.key, with_data=False)
+    view = await meta.get_object(
+        exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
+    )
     inode = view.inode
     attributes = inode.object or ObjectAttributes()
     parts = None
@@ -58,7 +59,10 @@ async def get_object_attributes(exchange: Exchange) -> Reply:
         size=content_size(inode) if "ObjectSize" in names else None,
     )
     last_modified = http_date(inode.mtime_ns // NANOSECONDS)
-    return Reply(200, {"Content-Type": XML_TYPE, "Last-Modified": last_modified}, document)
+    answer = {"Content-Type": XML_TYPE, "Last-Modified": last_modified}
+    if view.version_id:
+        answer["x-amz-version-id"] = view.version_id
+    return Reply(200, answer, document)
 
 
 def parts_page(sizes: tuple[PartSize, ...], marker: int, limit: int) -> PartsPage:

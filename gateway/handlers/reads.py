@@ -12,6 +12,7 @@ from ..body.checksums import HEADER_PREFIX
 from ..conditions import is_not_modified, range_applies
 from ..errors import S3Error
 from ..exchange import Exchange, content_size
+from ..object_lock import lock_headers
 from ..ranges import ByteRange, requested_range
 from ..reply import Reply, Sent
 from ..send import send_object
@@ -30,7 +31,9 @@ async def get_object(exchange: Exchange) -> Reply | Sent:
 
 
 async def _get_once(exchange: Exchange) -> Reply | Sent:
-    view = await exchange.services.meta.get_object(exchange.bucket, exchange.key)
+    view = await exchange.services.meta.get_object(
+        exchange.bucket, exchange.key, version_id=exchange.version_id
+    )
     reply, span = await _answer(exchange, view)
     if reply.status == 304 or span.length == 0:
         reply.length = 0 if span.length == 0 else reply.length
@@ -46,7 +49,9 @@ async def _get_once(exchange: Exchange) -> Reply | Sent:
 
 async def head_object(exchange: Exchange) -> Reply:
     """HeadObject: the same headers, no body."""
-    view = await exchange.services.meta.get_object(exchange.bucket, exchange.key, with_data=False)
+    view = await exchange.services.meta.get_object(
+        exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
+    )
     reply, _ = await _answer(exchange, view)
     return reply
 
@@ -64,7 +69,6 @@ def _check_overrides(exchange: Exchange) -> None:
 
 async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRange]:
     """Status and headers, and the bytes to send. Raises S3Error for conditions and ranges."""
-    exchange.refuse_version()
     inode, headers = view.inode, exchange.headers
     etag = inode.effective_etag()
     size = content_size(inode)
@@ -76,6 +80,9 @@ async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRang
     wants = headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     _check_overrides(exchange)
     answer = object_headers(inode, exchange.query, with_checksums=wants)
+    if view.version_id:
+        answer["x-amz-version-id"] = view.version_id
+        answer |= lock_headers(inode)
     status = 200
     range_header, part_number = headers.get("range"), exchange.query.get("partNumber")
     if range_header is not None or part_number is not None:

@@ -14,34 +14,42 @@ from ..request_documents import parse_tagging
 
 async def get_tags(exchange: Exchange) -> Reply:
     """GetObjectTagging."""
-    exchange.refuse_version()
-    view = await exchange.services.meta.get_object(exchange.bucket, exchange.key, with_data=False)
+    view = await exchange.services.meta.get_object(
+        exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
+    )
     attributes = view.inode.object
-    return xml_reply(documents.tagging({} if attributes is None else attributes.tags))
+    reply = xml_reply(documents.tagging({} if attributes is None else attributes.tags))
+    reply.headers = {**reply.headers, **_version(view.version_id)}
+    return reply
 
 
 async def put_tags(exchange: Exchange) -> Reply:
     """PutObjectTagging."""
-    exchange.refuse_version()
     tags = parse_tagging(await read_document(exchange, checksum_required=True))
-    await _set(exchange, tags)
-    return Reply(200)
+    return Reply(200, _version(await _set(exchange, tags)))
 
 
 async def delete_tags(exchange: Exchange) -> Reply:
     """DeleteObjectTagging."""
-    exchange.refuse_version()
-    await _set(exchange, {})
-    return Reply(204)
+    return Reply(204, _version(await _set(exchange, {})))
 
 
-async def _set(exchange: Exchange, tags: dict[str, str]) -> None:
+def _version(version_id: str) -> dict[str, str]:
+    return {"x-amz-version-id": version_id} if version_id else {}
+
+
+async def _set(exchange: Exchange, tags: dict[str, str]) -> str:
+    """Give the version that the request means *tags*; return its id."""
     meta = exchange.services.meta
-    view = await meta.get_object(exchange.bucket, exchange.key, with_data=False)
+    view = await meta.get_object(
+        exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
+    )
     attributes = view.inode.object or ObjectAttributes()
     await meta.set_object_attributes(
         exchange.bucket,
         exchange.key,
         view.inode.inode_id,
         msgspec.structs.replace(attributes, tags=tags),
+        version_id=view.version_id,
     )
+    return view.version_id

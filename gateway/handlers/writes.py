@@ -15,6 +15,7 @@ from ..conditions import write_conditions
 from ..errors import S3Error
 from ..exchange import Exchange
 from ..headers import Headers
+from ..object_lock import lock_of_request
 from ..receive import receive_content
 from ..reply import Reply
 
@@ -25,6 +26,7 @@ async def put_object(exchange: Exchange) -> Reply:
     if "x-amz-write-offset-bytes" in headers:
         raise S3Error("NotImplemented", "Appending is not implemented by this release")
     attributes = attributes_of(headers)
+    lock = await lock_of_request(exchange, with_body=True)
     conditions = write_conditions(headers)
     if exchange.expects_continue or _is_large(headers):
         await _check_beforehand(exchange, conditions)
@@ -35,6 +37,7 @@ async def put_object(exchange: Exchange) -> Reply:
         etag=result.md5,
         checksums=result.checksums,
         checksum_type=FULL_OBJECT,
+        lock=lock,
     )
     put = await received.put_by(
         services.meta.put_object(
@@ -46,13 +49,13 @@ async def put_object(exchange: Exchange) -> Reply:
             conditions=conditions,
         )
     )
-    return Reply(
-        200,
-        {
-            "ETag": quote_etag(put.inode.effective_etag()),
-            **checksum_headers(result.checksums, FULL_OBJECT),
-        },
-    )
+    answer = {
+        "ETag": quote_etag(put.inode.effective_etag()),
+        **checksum_headers(result.checksums, FULL_OBJECT),
+    }
+    if put.version_id:
+        answer["x-amz-version-id"] = put.version_id
+    return Reply(200, answer)
 
 
 def _is_large(headers: Headers) -> bool:

@@ -27,6 +27,7 @@ from craqen.core.meta.extents import holes
 from craqen.core.meta.local import LocalMetaStore
 from craqen.core.meta.records import (
     CompletedPart,
+    DeleteOutcome,
     Extent,
     Inode,
     InodeType,
@@ -145,7 +146,8 @@ class BothDoors(RuleBasedStateMachine):
     @rule(key=keys)
     def delete(self, key: bytes) -> None:
         present = key in self.files or key in self.explicit
-        assert self.wait(self.store.delete_object("bucket", key)) == present
+        outcome = self.wait(self.store.delete_object("bucket", key))
+        assert outcome == DeleteOutcome(present)
         self.files.pop(key, None)
         self.explicit.discard(key)
 

@@ -35,6 +35,8 @@ from craqen.core.meta.local import LocalMetaStore
 from craqen.core.meta.records import (
     OPEN_ENDED,
     CompletedPart,
+    DeleteOutcome,
+    Deletion,
     Extent,
     Inode,
     InodeType,
@@ -177,10 +179,10 @@ def test_implicit_folders_go_with_their_last_object(run: Callable[[Scenario], No
     async def scenario(w: World) -> None:
         await w.put(b"a/b/c/d")
         await w.put(b"a/x")
-        assert await w.store.delete_object("bucket", b"a/b/c/d")
+        assert (await w.store.delete_object("bucket", b"a/b/c/d")).removed
         assert await w.keys(delimiter=b"/") == [b"a/"]
         assert await w.names((await w.store.lookup(w.bucket_id, b"a")).inode_id) == [b"x"]
-        assert not await w.store.delete_object("bucket", b"a/b/c/d")
+        assert not (await w.store.delete_object("bucket", b"a/b/c/d")).removed
         await w.store.delete_object("bucket", b"a/x")
         assert await w.names() == []
         await w.store.delete_bucket("bucket")
@@ -283,9 +285,10 @@ def test_conditions(run: Callable[[Scenario], None]) -> None:
         await refused(PreconditionFailedError, if_match_mtime_ns=1)
         assert await w.get(b"a") == b"one"
         await w.put(b"a", b"two", conditions=WriteConditions(if_match=("x", "etag-one")))
-        assert await w.store.delete_object(
+        found = await w.store.delete_object(
             "bucket", b"a", conditions=WriteConditions(if_match=("*",))
         )
+        assert found == DeleteOutcome(True)
 
     run(scenario)
 
@@ -311,7 +314,7 @@ def test_puts_and_prunes_at_once_lose_nothing(run: Callable[[Scenario], None]) -
             for step in range(8):
                 await w.put(b"deep/er/k%d" % number, b"%d" % step)
                 if step < 7:
-                    assert await w.store.delete_object("bucket", b"deep/er/k%d" % number)
+                    await w.store.delete_object("bucket", b"deep/er/k%d" % number)
 
         await asyncio.gather(*(churn(number) for number in range(8)))
         assert await w.keys() == [b"deep/er/k%d" % number for number in range(8)]
@@ -710,11 +713,11 @@ def test_many_deletes(run: Callable[[Scenario], None]) -> None:
     async def scenario(w: World) -> None:
         for number in range(600):
             await w.put(b"p/%03d" % number)
-        wanted = [(b"p/%03d" % number, WriteConditions()) for number in range(0, 600, 2)]
-        wanted.append((b"absent", WriteConditions()))
-        wanted.append((b"p/001", WriteConditions(if_match=("other",))))
+        wanted = [Deletion(b"p/%03d" % number) for number in range(0, 600, 2)]
+        wanted.append(Deletion(b"absent"))
+        wanted.append(Deletion(b"p/001", WriteConditions(if_match=("other",))))
         outcomes = await w.store.delete_objects("bucket", wanted)
-        assert outcomes[:-1] == [None] * 301
+        assert outcomes[:-1] == [DeleteOutcome(True)] * 300 + [DeleteOutcome(False)]
         assert isinstance(outcomes[-1], PreconditionFailedError)
         assert await w.keys() == [b"p/%03d" % number for number in range(1, 600, 2)]
         assert msgspec.structs.astuple(await w.store.usage("bucket")) == (300, 300)

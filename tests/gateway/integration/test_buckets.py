@@ -92,9 +92,6 @@ def test_buckets_come_in_pages(s3: Any) -> None:
     [
         lambda s3, bucket: s3.get_bucket_acl(Bucket=bucket),
         lambda s3, bucket: s3.get_bucket_policy(Bucket=bucket),
-        lambda s3, bucket: s3.put_bucket_versioning(
-            Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
-        ),
         lambda s3, bucket: s3.get_object_torrent(Bucket=bucket, Key="k"),
     ],
 )

@@ -168,7 +168,10 @@ def test_what_is_missing_is_404(s3: Any, bucket: str) -> None:
         assert failure(error) == (404, "NoSuchBucket")
     with pytest.raises(ClientError) as error:
         s3.get_object(Bucket=bucket, Key="missing", VersionId="3sL4kqtJlcpXroDTDmJ")
-    assert failure(error)[0] == 404
+    assert failure(error) == (400, "InvalidArgument")
+    with pytest.raises(ClientError) as error:
+        s3.get_object(Bucket=bucket, Key="missing", VersionId="null")
+    assert failure(error) == (404, "NoSuchVersion")
 
 
 def test_removing_is_idempotent(s3: Any, bucket: str) -> None:

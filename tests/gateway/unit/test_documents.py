@@ -18,12 +18,14 @@ from craqen.core.meta.records import (
     NO_CONDITIONS,
     Bucket,
     CompletedPart,
+    DeleteOutcome,
     Inode,
     InodeType,
     ListEntry,
     ObjectAttributes,
     Part,
     Upload,
+    VersionEntry,
     WriteConditions,
 )
 from craqen.gateway import documents, listings
@@ -208,15 +210,22 @@ def test_list_object_versions() -> None:
         "ListObjectVersions",
         listings.list_object_versions(
             query(delimiter=b"/"),
-            [entry(b"k"), ListEntry(b"sub/", None)],
+            [
+                VersionEntry(b"k", "null", entry(b"k").inode, True, 0),
+                VersionEntry(b"l&", "v", None, False, 1_700_000_000_123_000_000),
+                VersionEntry(b"sub/", "", None, False, 0),
+            ],
             key_marker=b"j",
             version_id_marker="null",
-            next_key_marker=b"sub/",
+            next_markers=(b"sub/", "null"),
             owner=OWNER,
         ),
     )
     (version,) = answer["Versions"]
     assert (version["Key"], version["VersionId"], version["IsLatest"]) == ("k", "null", True)
+    (marker,) = answer["DeleteMarkers"]
+    assert (marker["Key"], marker["VersionId"], marker["IsLatest"]) == ("l&", "v", False)
+    assert marker["LastModified"].isoformat() == "2023-11-14T22:13:20.123000+00:00"
     assert version["Owner"]["DisplayName"] == "Owner & Co"
     assert answer["CommonPrefixes"] == [{"Prefix": "sub/"}]
     assert (answer["KeyMarker"], answer["VersionIdMarker"]) == ("j", "null")
@@ -323,9 +332,17 @@ def test_copy_results() -> None:
 
 def test_delete_result() -> None:
     failure = documents.DeleteFailure(b"bad&", "v", S3Error("AccessDenied"))
-    deleted = [(b"one", ""), (b"two", "null")]
+    deleted = [
+        documents.Deleted(b"one", "", DeleteOutcome(True)),
+        documents.Deleted(b"two", "null", DeleteOutcome(True, "null")),
+        documents.Deleted(b"three", "", DeleteOutcome(True, "m", True)),
+    ]
     answer = parsed("DeleteObjects", documents.delete_result(deleted, [failure], quiet=False))
-    assert answer["Deleted"] == [{"Key": "one"}, {"Key": "two", "VersionId": "null"}]
+    assert answer["Deleted"] == [
+        {"Key": "one"},
+        {"Key": "two", "VersionId": "null"},
+        {"Key": "three", "DeleteMarker": True, "DeleteMarkerVersionId": "m"},
+    ]
     assert answer["Errors"] == [
         {"Key": "bad&", "VersionId": "v", "Code": "AccessDenied", "Message": "Access Denied"}
     ]
@@ -339,7 +356,6 @@ def test_bucket_settings() -> None:
     root = ElementTree.fromstring(documents.location_constraint("eu-test-1"))
     assert root.text == "eu-test-1"
     assert ElementTree.fromstring(documents.location_constraint("us-east-1")).text is None
-    assert "Status" not in parsed("GetBucketVersioning", documents.versioning_configuration())
     tags = {"a&": "<b>", "c": ""}
     answer = parsed("GetObjectTagging", documents.tagging(tags))["TagSet"]
     assert {tag["Key"]: tag["Value"] for tag in answer} == tags

@@ -16,10 +16,16 @@ OWN_ARGUMENTS: dict[type[core.CraqenError], dict[str, object]] = {
     core.PreconditionFailedError: {"condition": "If-Match"},
     core.PartTooSmallError: {"part_number": 3, "size_bytes": 17},
     core.StaleChainVersionError: {"chain_id": 1, "current_version": 2},
+    core.VersionNotFoundError: {"version_id": "v"},
+    core.DeleteMarkerError: {"version_id": "v", "modified_ns": 0, "named": True},
 }
 
 EXPECTED = {
     core.BucketNotFoundError: ("NoSuchBucket", 404),
+    core.VersionNotFoundError: ("NoSuchVersion", 404),
+    core.DeleteMarkerError: ("MethodNotAllowed", 405),
+    core.ObjectLockedError: ("AccessDenied", 403),
+    core.BucketStateError: ("InvalidBucketState", 409),
     core.UploadNotFoundError: ("NoSuchUpload", 404),
     core.NotFoundError: ("NoSuchKey", 404),
     core.AlreadyExistsError: ("BucketAlreadyOwnedByYou", 409),

@@ -1,0 +1,69 @@
+"""Changing the lock of a version: the calls of ``ObjectStore`` (core/meta/store.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ..errors import BucketStateError, InvalidArgumentError
+from ..kv.store import Transaction
+from .context import MetaContext
+from .locks import OFF, ON, check_new_lock, check_retention_change, lock_of
+from .objects import find_object
+from .records import InodeType, Lock, ObjectAttributes
+from .tree import changed, find_bucket
+
+
+class LockCalls:
+    """``set_retention`` and ``set_legal_hold``."""
+
+    _context: MetaContext
+
+    async def set_retention(
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        mode: str,
+        retain_until_ns: int,
+        version_id: str = "",
+        bypass_governance: bool = False,
+    ) -> None:
+        """Set or lift retention."""
+        now = self._context.now_ns()
+
+        def change(old: Lock) -> Lock:
+            new = Lock(mode, retain_until_ns, old.legal_hold)
+            check_new_lock(new, now)
+            check_retention_change(old, new, now, bypass_governance=bypass_governance)
+            return new
+
+        await self._change_lock(bucket, key, version_id, change)
+
+    async def set_legal_hold(
+        self, bucket: str, key: bytes, *, hold: bool, version_id: str = ""
+    ) -> None:
+        """Set or lift a legal hold."""
+
+        def change(old: Lock) -> Lock:
+            return Lock(old.mode, old.retain_until_ns, ON if hold else OFF)
+
+        await self._change_lock(bucket, key, version_id, change)
+
+    async def _change_lock(
+        self, bucket: str, key: bytes, version_id: str, change: Callable[[Lock], Lock]
+    ) -> None:
+        context = self._context
+
+        async def write(tx: Transaction) -> None:
+            if not (await find_bucket(tx, bucket)).object_lock:
+                raise BucketStateError(f"bucket {bucket}: has no object lock")
+            inode, _ = await find_object(tx, bucket, key, version_id)
+            if inode.type == InodeType.DIRECTORY:
+                raise InvalidArgumentError("a folder without content cannot be locked")
+            attributes = inode.object or ObjectAttributes()
+            attributes = msgspec.structs.replace(attributes, lock=change(lock_of(inode)))
+            changed(context, tx, msgspec.structs.replace(inode, object=attributes))
+
+        await context.kv.transact(write)

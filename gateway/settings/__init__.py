@@ -1,0 +1,1 @@
+"""Bucket settings: each aspect's document read, checked and written. Pure."""
