@@ -7,6 +7,7 @@ import logging
 import time
 
 from ..core.errors import CraqenError, DataLossError
+from .auth.credentials import NOBODY
 from .auth.request import SignedRequest
 from .errors import S3Error, from_core, not_implemented
 from .exchange import Exchange, Services
@@ -72,9 +73,11 @@ class Application:
         request.raw_path = raw_path
         route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
         signed = SignedRequest(message.method, raw_path, raw_query, headers)
-        authentication = services.authenticator.authenticate(signed, time.time())
+        authentication = await services.authenticator.authenticate(signed, time.time())
         handler = HANDLERS.get(route.operation)
         if handler is None:
+            if authentication.credentials is NOBODY:
+                raise S3Error("AccessDenied")
             raise not_implemented(route.operation)
         if authentication.hoisted_headers:
             headers = {**headers, **authentication.hoisted_headers}

@@ -42,6 +42,9 @@ class FileCredentialStore:
     def get(self, access_key: str) -> Credentials | None:
         return self._credentials.get(access_key)
 
+    async def find(self, access_key: str, session_token: str) -> Credentials | None:
+        return None  # there are no others
+
     def reload(self) -> None:
         """Read the file again; what was known stays if it cannot be read.
 

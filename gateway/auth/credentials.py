@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from ...core.identity.credentials import NOBODY, Credentials
 from ...core.identity.records import FIRST_ACCOUNT_ID, Identity, Principal, canonical_id_of
+
+__all__ = ["NOBODY", "CredentialStore", "Credentials", "account_identity"]
 
 
 def account_identity(name: str, *, uid: int = 0, gid: int = 0) -> Identity:
@@ -22,21 +24,17 @@ def account_identity(name: str, *, uid: int = 0, gid: int = 0) -> Identity:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """One access key and whom it stands for. The secret never shows in its repr."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    identity: Identity
-    """Whom it stands for."""
-    session_token: str = field(default="", repr=False)
-    """Not empty for temporary credentials: requests must carry it."""
-    expires_seconds: float | None = None
-    """Seconds since 1970 when they end; None: never."""
-
-
 class CredentialStore(Protocol):
-    """Finds credentials. Never blocks: it is asked once per request."""
+    """Finds credentials. Asked once per request."""
 
-    def get(self, access_key: str) -> Credentials | None: ...
+    def get(self, access_key: str) -> Credentials | None:
+        """Those that are known without waiting, and cannot have changed."""
+        ...
+
+    async def find(self, access_key: str, session_token: str) -> Credentials | None:
+        """Those that ``get`` does not know, as they are now; with *session_token* the temporary
+        ones that it holds. None if there are none.
+
+        Raises S3Error InvalidToken.
+        """
+        ...

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from ..errors import S3Error
 from ..routing import parse_query
 from ..times import iso_seconds
+from .asymmetric import VerifyingKeys, check_region_set
 from .canonical import canonical_query, canonical_request, check_signed_headers, signed_names
-from .credentials import CredentialStore
+from .claim import Claim
+from .credentials import Credentials
 from .request import Authentication, Payload, SignedRequest
 from .signing import (
     ALGORITHM,
     ALGORITHM_ASYMMETRIC,
     CLOCK_SKEW_SECONDS_MAX,
+    CheckingKey,
+    Scope,
     Signer,
     SigningKeys,
     check_scope,
     check_signature,
     chunk_signing,
-    find_credentials,
     literal_digest,
     parse_credential,
     parse_timestamp,
@@ -37,28 +41,34 @@ _NEEDED = (
     "X-Amz-SignedHeaders",
     "X-Amz-Expires",
 )
-_OWN_PARAMETERS = frozenset({*(name.lower() for name in _NEEDED), "x-amz-content-sha256"})
+_OWN_PARAMETERS = frozenset(
+    {*(name.lower() for name in _NEEDED), "x-amz-content-sha256", "x-amz-region-set"}
+)
 
 
 class PresignedVerifier:
     """Checks requests signed in their query."""
 
-    def __init__(self, store: CredentialStore, region: str, keys: SigningKeys) -> None:
-        self._store = store
+    def __init__(self, region: str, keys: SigningKeys, asymmetric: VerifyingKeys) -> None:
         self._region = region
+        self._regions = (region,)
         self._keys = keys
+        self._asymmetric = asymmetric
 
-    def verify(self, request: SignedRequest, now_seconds: float) -> Authentication:
-        """Return who signed *request*.
+    def claim(self, request: SignedRequest, now_seconds: float) -> Claim:
+        """Who is said to have signed *request*.
 
-        Raises S3Error: AuthorizationQueryParametersError, AccessDenied (expired, not yet valid,
-        headers not signed), InvalidAccessKeyId, InvalidToken, ExpiredToken, InvalidArgument,
-        SignatureDoesNotMatch, NotImplemented.
+        Raises S3Error: AuthorizationQueryParametersError, AccessDenied (expired, not yet valid);
+        its check: AccessDenied (headers not signed), InvalidArgument, SignatureDoesNotMatch,
+        NotImplemented.
         """
         query = parse_query(request.raw_query)
         _check_parameters(query)
-        scope = parse_credential(query["X-Amz-Credential"], _CODE)
-        check_scope(scope, self._region, _CODE, "Error parsing the X-Amz-Credential parameter")
+        algorithm = query["X-Amz-Algorithm"]
+        scope = parse_credential(query["X-Amz-Credential"], _CODE, algorithm=algorithm)
+        check_scope(scope, self._regions, _CODE, "Error parsing the X-Amz-Credential parameter")
+        if not scope.region:
+            check_region_set(query.get("X-Amz-Region-Set", ""), self._region, _CODE)
         timestamp = query["X-Amz-Date"]
         _check_validity(timestamp, _expires_seconds(query["X-Amz-Expires"]), now_seconds)
         if timestamp[:8] != scope.date:
@@ -69,7 +79,16 @@ class PresignedVerifier:
             )
         headers = request.headers
         token = query.get("X-Amz-Security-Token") or headers.get("x-amz-security-token", "")
-        credentials = find_credentials(self._store, scope.access_key, token, now_seconds)
+        return Claim(scope.access_key, token, partial(self._check, request, query, scope))
+
+    def _check(
+        self,
+        request: SignedRequest,
+        query: Mapping[str, str],
+        scope: Scope,
+        credentials: Credentials,
+    ) -> Authentication:
+        headers = request.headers
         content_sha256 = query.get("X-Amz-Content-Sha256") or headers.get(
             "x-amz-content-sha256", Payload.UNSIGNED.value
         )
@@ -79,8 +98,12 @@ class PresignedVerifier:
         signed_query = canonical_query(request.raw_query, without="X-Amz-Signature")
         canonical = canonical_request(request, signed_query, names, content_sha256)
         signer = Signer(scope, scope.text(), names)
-        key = self._keys.get(scope, credentials.secret_key)
-        signature = query["X-Amz-Signature"]
+        key: CheckingKey
+        if scope.region:
+            key = self._keys.get(scope, credentials.secret_key)
+        else:
+            key = self._asymmetric.get(credentials.access_key, credentials.secret_key)
+        timestamp, signature = query["X-Amz-Date"], query["X-Amz-Signature"]
         check_signature(canonical, timestamp, signer, key, signature)
         return Authentication(
             credentials,
@@ -103,9 +126,7 @@ def hoisted_headers(query: Mapping[str, str]) -> dict[str, str]:
 
 def _check_parameters(query: Mapping[str, str]) -> None:
     algorithm = query.get("X-Amz-Algorithm")
-    if algorithm is not None and algorithm != ALGORITHM:
-        if algorithm == ALGORITHM_ASYMMETRIC:
-            raise S3Error("NotImplemented", f"{ALGORITHM_ASYMMETRIC} is not implemented")
+    if algorithm is not None and algorithm not in (ALGORITHM, ALGORITHM_ASYMMETRIC):
         raise S3Error(_CODE, f'X-Amz-Algorithm only supports "{ALGORITHM}"')
     if any(not query.get(name) for name in _NEEDED):
         raise S3Error(

@@ -8,11 +8,12 @@ import re
 from calendar import timegm
 from functools import lru_cache
 from time import strptime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..errors import S3Error, invalid_argument, not_implemented
+from ..times import iso_seconds
 from .canonical import SignedNames
-from .credentials import Credentials, CredentialStore
+from .credentials import Credentials
 from .request import ChunkSigning, Payload
 from .signing_key import SigningKey
 
@@ -22,12 +23,13 @@ CLOCK_SKEW_SECONDS_MAX = 15 * 60  # what AWS allows
 SIGNING_KEYS_MAX = 1024  # one per (access key, day): a thousand active users, 100 bytes each
 SIGNATURE_CHARACTERS = 64
 
-_SERVICE = "s3"
+S3_SERVICE = ("s3",)
+GLOBAL_REGION = "us-east-1"
+"""Where IAM and STS live at AWS: clients sign for it whatever their region is."""
 _TERMINATOR = "aws4_request"
 
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 
 _PAYLOADS = {
     **{payload.value: payload for payload in Payload if payload is not Payload.LITERAL},
@@ -41,10 +43,13 @@ class Scope(NamedTuple):
     access_key: str
     date: str
     region: str
+    """Empty for asymmetric signatures, which hold for a set of regions."""
     service: str
 
     def text(self) -> str:
         """As it stands in the string to sign."""
+        if not self.region:
+            return f"{self.date}/{self.service}/{_TERMINATOR}"
         return f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
 
 
@@ -54,6 +59,17 @@ class Signer(NamedTuple):
     scope: Scope
     scope_text: str
     names: SignedNames
+
+    @property
+    def algorithm(self) -> str:
+        """ALGORITHM or ALGORITHM_ASYMMETRIC."""
+        return ALGORITHM if self.scope.region else ALGORITHM_ASYMMETRIC
+
+
+class CheckingKey(Protocol):
+    """What can tell whether a signature is right."""
+
+    def check(self, message: bytes, signature: str) -> bool: ...
 
 
 class SigningKeys:
@@ -90,12 +106,19 @@ def derive_signing_key(secret_key: str, scope: Scope) -> bytes:
     return key
 
 
-def parse_credential(credential: str, code: str) -> Scope:
-    """Split ``key/date/region/service/aws4_request``; the key may hold slashes.
+def parse_credential(credential: str, code: str, *, algorithm: str = ALGORITHM) -> Scope:
+    """Split ``key/date/region/service/aws4_request``, without the region for asymmetric signatures;
+    the key may hold slashes.
 
     Raises S3Error *code*.
     """
-    items = credential.rsplit("/", 4)
+    if algorithm == ALGORITHM_ASYMMETRIC:
+        items = credential.rsplit("/", 3)
+        items.insert(2, "")
+    else:
+        items = credential.rsplit("/", 4)
+        if len(items) == 5 and not items[2]:
+            items = []
     if len(items) != 5 or not items[0] or items[4] != _TERMINATOR or len(items[1]) != 8:
         raise S3Error(
             code,
@@ -105,19 +128,26 @@ def parse_credential(credential: str, code: str) -> Scope:
     return Scope(items[0], items[1], items[2], items[3])
 
 
-def check_scope(scope: Scope, region: str, code: str, prefix: str) -> None:
-    """Check region and service. Raises S3Error *code*, with the right region in its fields."""
-    if scope.region != region:
+def check_scope(
+    scope: Scope,
+    regions: tuple[str, ...],
+    code: str,
+    prefix: str,
+    services: tuple[str, ...] = S3_SERVICE,
+) -> None:
+    """Check region, if the scope has one, and service. Raises S3Error *code*, with the right region
+    in its fields."""
+    if scope.region and scope.region not in regions:
         raise S3Error(
             code,
-            f"{prefix}; the region '{scope.region}' is wrong; expecting '{region}'",
-            fields={"Region": region},
+            f"{prefix}; the region '{scope.region}' is wrong; expecting '{regions[0]}'",
+            fields={"Region": regions[0]},
         )
-    if scope.service != _SERVICE:
+    if scope.service not in services:
         raise S3Error(
             code,
             f'{prefix}; incorrect service "{scope.service}". This endpoint belongs to '
-            f'"{_SERVICE}".',
+            f'"{services[0]}".',
         )
 
 
@@ -136,14 +166,13 @@ def _timestamp_seconds(value: str) -> float:
     return float(timegm(strptime(value, "%Y%m%dT%H%M%SZ")))
 
 
-def find_credentials(
-    store: CredentialStore, access_key: str, token: str, now_seconds: float
+def checked_credentials(
+    credentials: Credentials | None, access_key: str, token: str, now_seconds: float
 ) -> Credentials:
-    """The credentials of *access_key*, whose session token must be *token* (both may be empty).
+    """*credentials* of *access_key*, whose session token must be *token* (both may be empty).
 
     Raises S3Error: InvalidAccessKeyId, InvalidToken, ExpiredToken.
     """
-    credentials = store.get(access_key)
     if credentials is None:
         raise S3Error("InvalidAccessKeyId", fields={"AWSAccessKeyId": access_key})
     if token or credentials.session_token:
@@ -153,6 +182,18 @@ def find_credentials(
     if credentials.expires_seconds is not None and now_seconds >= credentials.expires_seconds:
         raise S3Error("ExpiredToken")
     return credentials
+
+
+def time_too_skewed(timestamp: str, now_seconds: float) -> S3Error:
+    """The error for a clock that is too far off."""
+    return S3Error(
+        "RequestTimeTooSkewed",
+        fields={
+            "RequestTime": timestamp,
+            "ServerTime": iso_seconds(now_seconds),
+            "MaxAllowedSkewMilliseconds": str(CLOCK_SKEW_SECONDS_MAX * 1000),
+        },
+    )
 
 
 def payload_kind(content_sha256: str) -> Payload:
@@ -177,14 +218,13 @@ def payload_kind(content_sha256: str) -> Payload:
 
 
 def check_signature(
-    canonical: str, timestamp: str, signer: Signer, key: SigningKey, signature: str
+    canonical: str, timestamp: str, signer: Signer, key: CheckingKey, signature: str
 ) -> None:
-    """Compare *signature* with ours, in constant time. Raises S3Error SignatureDoesNotMatch."""
+    """Check *signature*, in constant time. Raises S3Error SignatureDoesNotMatch."""
     raw = canonical.encode("utf-8", "surrogateescape")
     digest = hashlib.sha256(raw).hexdigest()
-    to_sign = f"{ALGORITHM}\n{timestamp}\n{signer.scope_text}\n{digest}".encode()
-    expected = key.sign(to_sign)
-    if _SIGNATURE.fullmatch(signature) and hmac.compare_digest(expected, signature):
+    to_sign = f"{signer.algorithm}\n{timestamp}\n{signer.scope_text}\n{digest}".encode()
+    if key.check(to_sign, signature):
         return
     raise S3Error(
         "SignatureDoesNotMatch",
@@ -200,10 +240,17 @@ def check_signature(
 
 
 def chunk_signing(
-    payload: Payload, timestamp: str, signer: Signer, key: SigningKey, signature: str
+    payload: Payload, timestamp: str, signer: Signer, key: CheckingKey, signature: str
 ) -> ChunkSigning | None:
-    """What signed chunks build on; None if *payload* has none."""
+    """What signed chunks build on; None if *payload* has none. Raises S3Error InvalidArgument if
+    the chunks are signed in another way than the request."""
     if payload is Payload.CHUNKS_SIGNED or payload is Payload.CHUNKS_SIGNED_TRAILER:
+        if not isinstance(key, SigningKey):
+            raise invalid_argument(
+                f"x-amz-content-sha256 does not go with {signer.algorithm}",
+                name="x-amz-content-sha256",
+                value=payload.value,
+            )
         return ChunkSigning(key, timestamp, signer.scope_text, signature)
     return None
 

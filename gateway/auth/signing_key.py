@@ -7,8 +7,11 @@ The hash states of RFC 2104 behind the two padded keys are computed once and cop
 from __future__ import annotations
 
 import hashlib
+import hmac
+import re
 
 _BLOCK_BYTES = 64
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _INNER = bytes(value ^ 0x36 for value in range(256))
 _OUTER = bytes(value ^ 0x5C for value in range(256))
 
@@ -31,3 +34,10 @@ class SigningKey:
         outer = self._outer.copy()
         outer.update(inner.digest())
         return outer.hexdigest()
+
+    def check(self, message: bytes, signature: str) -> bool:
+        """Whether *signature* is that of *message*; takes the same time for every wrong one."""
+        expected = self.sign(message)
+        return _SIGNATURE.fullmatch(signature) is not None and hmac.compare_digest(
+            expected, signature
+        )

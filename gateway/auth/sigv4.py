@@ -7,30 +7,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import gmtime, strftime
 
 from ..errors import S3Error
 from ..headers import Headers
-from ..times import iso_seconds, parse_http_date
+from ..times import parse_http_date
+from .asymmetric import VerifyingKeys, check_region_set
 from .canonical import canonical_query, canonical_request, check_signed_headers, signed_names
-from .credentials import CredentialStore
-from .request import Authentication, SignedRequest
+from .claim import Claim
+from .credentials import Credentials
+from .request import Authentication, Payload, SignedRequest
 from .signing import (
     ALGORITHM,
+    ALGORITHM_ASYMMETRIC,
     CLOCK_SKEW_SECONDS_MAX,
+    GLOBAL_REGION,
     SIGNATURE_CHARACTERS,
     SIGNING_KEYS_MAX,
+    CheckingKey,
+    Scope,
     Signer,
     SigningKeys,
     check_scope,
     check_signature,
     chunk_signing,
-    find_credentials,
     literal_digest,
     parse_credential,
     parse_timestamp,
     payload_kind,
+    time_too_skewed,
 )
 
 AUTHORIZATION_CHARACTERS_CACHED = 1024  # longer ones are parsed every time: bounds the cache
@@ -46,22 +52,53 @@ _NOTHING_HOISTED: Mapping[str, str] = {}
 class HeaderVerifier:
     """Checks requests signed in the Authorization header."""
 
-    def __init__(self, store: CredentialStore, region: str, keys: SigningKeys) -> None:
-        self._store = store
+    def __init__(self, region: str, keys: SigningKeys, asymmetric: VerifyingKeys) -> None:
         self._region = region
+        self._regions = (region,)
         self._keys = keys
+        self._asymmetric = asymmetric
 
-    def verify(self, request: SignedRequest, now_seconds: float) -> Authentication:
-        """Return who signed *request*.
+    def claim(self, request: SignedRequest, now_seconds: float) -> Claim:
+        """Who is said to have signed *request*.
 
-        Raises S3Error: AuthorizationHeaderMalformed, AccessDenied, RequestTimeTooSkewed,
-        InvalidAccessKeyId, InvalidToken, ExpiredToken, InvalidRequest, InvalidArgument,
-        SignatureDoesNotMatch, NotImplemented.
+        Raises S3Error: AuthorizationHeaderMalformed, AccessDenied, RequestTimeTooSkewed; its check:
+        AccessDenied, InvalidRequest, InvalidArgument, SignatureDoesNotMatch, NotImplemented.
         """
         headers = request.headers
         signer, signature = _parse_authorization(headers["authorization"])
         scope = signer.scope
-        check_scope(scope, self._region, _CODE, _MALFORMED)
+        check_scope(scope, self._regions, _CODE, _MALFORMED)
+        timestamp = self._checked_time(scope, headers, now_seconds)
+        return Claim(
+            scope.access_key,
+            headers.get("x-amz-security-token", ""),
+            partial(self._check, request, signer, signature, timestamp),
+        )
+
+    def claim_query(
+        self,
+        request: SignedRequest,
+        now_seconds: float,
+        *,
+        body_sha256: str,
+        services: tuple[str, ...],
+    ) -> Claim:
+        """As ``claim``, for another service's request whose body is here already, with its
+        digest in hex. Such services have one more region: the one they live in at AWS."""
+        headers = request.headers
+        signer, signature = _parse_authorization(headers["authorization"])
+        scope = signer.scope
+        check_scope(scope, (*self._regions, GLOBAL_REGION), _CODE, _MALFORMED, services)
+        timestamp = self._checked_time(scope, headers, now_seconds)
+        return Claim(
+            scope.access_key,
+            headers.get("x-amz-security-token", ""),
+            partial(self._check_whole, request, signer, signature, timestamp, body_sha256),
+        )
+
+    def _checked_time(self, scope: Scope, headers: Headers, now_seconds: float) -> str:
+        if not scope.region:
+            check_region_set(headers.get("x-amz-region-set", ""), self._region, _CODE)
         timestamp, requested_seconds = _request_time(headers)
         if timestamp[:8] != scope.date:
             raise S3Error(
@@ -70,21 +107,25 @@ class HeaderVerifier:
                 f'as X-Amz-Date: "{timestamp[:8]}".',
             )
         if abs(now_seconds - requested_seconds) > CLOCK_SKEW_SECONDS_MAX:
-            raise _time_too_skewed(timestamp, now_seconds)
-        credentials = find_credentials(
-            self._store, scope.access_key, headers.get("x-amz-security-token", ""), now_seconds
-        )
+            raise time_too_skewed(timestamp, now_seconds)
+        return timestamp
+
+    def _check(
+        self,
+        request: SignedRequest,
+        signer: Signer,
+        signature: str,
+        timestamp: str,
+        credentials: Credentials,
+    ) -> Authentication:
+        headers = request.headers
         content_sha256 = headers.get("x-amz-content-sha256")
         if content_sha256 is None:
             raise S3Error(
                 "InvalidRequest", "Missing required header for this request: x-amz-content-sha256"
             )
         payload = payload_kind(content_sha256)
-        check_signed_headers(signer.names, headers)
-        query = canonical_query(request.raw_query)
-        canonical = canonical_request(request, query, signer.names, content_sha256)
-        key = self._keys.get(scope, credentials.secret_key)
-        check_signature(canonical, timestamp, signer, key, signature)
+        key = self._check_as(request, signer, signature, timestamp, content_sha256, credentials)
         return Authentication(
             credentials,
             payload,
@@ -94,6 +135,40 @@ class HeaderVerifier:
             _NOTHING_HOISTED,
         )
 
+    def _check_whole(
+        self,
+        request: SignedRequest,
+        signer: Signer,
+        signature: str,
+        timestamp: str,
+        body_sha256: str,
+        credentials: Credentials,
+    ) -> Authentication:
+        self._check_as(request, signer, signature, timestamp, body_sha256, credentials)
+        return Authentication(
+            credentials, Payload.LITERAL, body_sha256, None, False, _NOTHING_HOISTED
+        )
+
+    def _check_as(
+        self,
+        request: SignedRequest,
+        signer: Signer,
+        signature: str,
+        timestamp: str,
+        content_sha256: str,
+        credentials: Credentials,
+    ) -> CheckingKey:
+        check_signed_headers(signer.names, request.headers)
+        query = canonical_query(request.raw_query)
+        canonical = canonical_request(request, query, signer.names, content_sha256)
+        key: CheckingKey
+        if signer.scope.region:
+            key = self._keys.get(signer.scope, credentials.secret_key)
+        else:
+            key = self._asymmetric.get(credentials.access_key, credentials.secret_key)
+        check_signature(canonical, timestamp, signer, key, signature)
+        return key
+
 
 def _parse_authorization(value: str) -> tuple[Signer, str]:
     """Who signed, and the signature. All but the signature repeats from request to request."""
@@ -101,8 +176,11 @@ def _parse_authorization(value: str) -> tuple[Signer, str]:
         signer = _usual_signer(value[:-SIGNATURE_CHARACTERS])
         if signer is not None:
             return signer, value[-SIGNATURE_CHARACTERS:]
+    algorithm, _, rest = value.partition(" ")
+    if algorithm not in (ALGORITHM, ALGORITHM_ASYMMETRIC):
+        raise S3Error(_CODE, f"{_MALFORMED}; the algorithm is not known.")
     parameters: dict[str, str] = {}
-    for item in value.removeprefix(ALGORITHM).split(","):
+    for item in rest.split(","):
         name, _, text = item.strip().partition("=")
         if name in parameters:
             raise S3Error(_CODE, f"{_MALFORMED}; {name} appears twice.")
@@ -110,7 +188,7 @@ def _parse_authorization(value: str) -> tuple[Signer, str]:
     for name in ("Credential", "SignedHeaders", "Signature"):
         if not parameters.get(name):
             raise S3Error(_CODE, f'{_MALFORMED}; the authorization component "{name}" is missing.')
-    signer = _signer(parameters["Credential"], parameters["SignedHeaders"])
+    signer = _signer(parameters["Credential"], parameters["SignedHeaders"], algorithm)
     return signer, parameters["Signature"]
 
 
@@ -120,8 +198,8 @@ def _usual_signer(text: str) -> Signer | None:
     return None if match is None else _signer(match[1], match[2])
 
 
-def _signer(credential: str, signed_headers: str) -> Signer:
-    scope = parse_credential(credential, _CODE)
+def _signer(credential: str, signed_headers: str, algorithm: str = ALGORITHM) -> Signer:
+    scope = parse_credential(credential, _CODE, algorithm=algorithm)
     return Signer(scope, scope.text(), signed_names(signed_headers, _CODE))
 
 
@@ -137,14 +215,3 @@ def _request_time(headers: Headers) -> tuple[str, float]:
         if date is not None:
             return strftime("%Y%m%dT%H%M%SZ", gmtime(date)), float(date)
     raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
-
-
-def _time_too_skewed(timestamp: str, now_seconds: float) -> S3Error:
-    return S3Error(
-        "RequestTimeTooSkewed",
-        fields={
-            "RequestTime": timestamp,
-            "ServerTime": iso_seconds(now_seconds),
-            "MaxAllowedSkewMilliseconds": str(CLOCK_SKEW_SECONDS_MAX * 1000),
-        },
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -11,8 +12,9 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 
+from craqen.gateway.auth.authenticator import Authenticator
 from craqen.gateway.auth.credentials import Credentials, account_identity
-from craqen.gateway.auth.request import SignedRequest
+from craqen.gateway.auth.request import Authentication, SignedRequest
 from craqen.gateway.headers import fold_headers
 
 ACCESS_KEY = "TESTACCESSKEY"
@@ -30,6 +32,16 @@ class OneUser:
 
     def get(self, access_key: str) -> Credentials | None:
         return self.credentials if access_key == self.credentials.access_key else None
+
+    async def find(self, access_key: str, session_token: str) -> Credentials | None:
+        return None
+
+
+def authenticate(
+    authenticator: Authenticator, request: SignedRequest, now_seconds: float
+) -> Authentication:
+    """``Authenticator.authenticate`` for tests without a loop."""
+    return asyncio.run(authenticator.authenticate(request, now_seconds))
 
 
 def _wire(request: botocore.awsrequest.AWSRequest) -> SignedRequest:

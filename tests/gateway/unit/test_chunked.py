@@ -23,6 +23,7 @@ from craqen.gateway.errors import S3Error
 from craqen.tests.gateway.unit.signing_client import (
     REGION,
     OneUser,
+    authenticate,
     encode_signed,
     encode_unsigned,
     now,
@@ -52,7 +53,7 @@ def body_for(
 
 
 def decoder_for(request: SignedRequest) -> ChunkDecoder:
-    answer = Authenticator(OneUser(), region=REGION).authenticate(request, now())
+    answer = authenticate(Authenticator(OneUser(), region=REGION), request, now())
     return ChunkDecoder(
         answer.payload,
         decoded_length_bytes=decoded_length_bytes(request.headers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import calendar
 import hashlib
 
@@ -24,9 +25,12 @@ class OneKey:
     def get(self, access_key: str) -> Credentials | None:
         return Credentials(ACCESS_KEY, SECRET_KEY, TESTER) if access_key == ACCESS_KEY else None
 
+    async def find(self, access_key: str, session_token: str) -> Credentials | None:
+        return None
+
 
 def authenticate(request: SignedRequest, now: float = NOW) -> Authentication:
-    return Authenticator(OneKey(), region="us-east-1").authenticate(request, now)
+    return asyncio.run(Authenticator(OneKey(), region="us-east-1").authenticate(request, now))
 
 
 def signed(

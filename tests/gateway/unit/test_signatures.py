@@ -25,6 +25,7 @@ from craqen.tests.gateway.unit.signing_client import (
     SECRET_KEY,
     TESTER,
     OneUser,
+    authenticate,
     now,
     presign,
     sign,
@@ -37,7 +38,7 @@ def check(
     request: SignedRequest, *, at: float | None = None, credentials: Credentials | None = None
 ) -> Authentication:
     authenticator = Authenticator(OneUser(credentials), region=REGION)
-    return authenticator.authenticate(request, now() if at is None else at)
+    return authenticate(authenticator, request, now() if at is None else at)
 
 
 def refusal(
@@ -306,11 +307,9 @@ def test_tokens() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("authorization", None, "AccessDenied"),
-        ("authorization", "", "InvalidArgument"),
         ("authorization", "Bearer abc", "InvalidArgument"),
         ("authorization", "AWS key:signature", "InvalidRequest"),
-        ("authorization", "AWS4-ECDSA-P256-SHA256 Credential=a", "NotImplemented"),
+        ("authorization", "AWS4-ECDSA-P256-SHA256 Credential=a", "AuthorizationHeaderMalformed"),
         ("authorization", "AWS4-HMAC-SHA256", "AuthorizationHeaderMalformed"),
         (
             "authorization",
@@ -374,7 +373,7 @@ def test_two_mechanisms_are_refused() -> None:
             "AuthorizationQueryParametersError",
         ),
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA512", "AuthorizationQueryParametersError"),
-        ("X-Amz-Algorithm", "AWS4-ECDSA-P256-SHA256", "NotImplemented"),
+        ("X-Amz-Algorithm", "AWS4-ECDSA-P256-SHA256", "AuthorizationQueryParametersError"),
         ("X-Amz-SignedHeaders", "date", "AccessDenied"),
         ("X-Amz-Signature", "0" * 64, "SignatureDoesNotMatch"),
         ("X-Amz-Signature", "%E2%82%AC", "SignatureDoesNotMatch"),
@@ -434,10 +433,10 @@ def test_a_changed_secret_counts_at_once() -> None:
     users = OneUser()
     authenticator = Authenticator(users, region=REGION)
     request = sign("GET", URL)
-    authenticator.authenticate(request, now())
+    authenticate(authenticator, request, now())
     users.credentials = Credentials(ACCESS_KEY, "rotated", TESTER)
     with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
-        authenticator.authenticate(request, now())
+        authenticate(authenticator, request, now())
 
 
 def test_secrets_do_not_show() -> None:
