@@ -20,9 +20,10 @@ MODULE_LINES_MAX = 520
 # Lower layers never import higher ones. Modules of one layer may import each other only within
 # their folder.
 CORE_LAYERS = [
-    {"errors", "ids", "limits", "checksum", "challenge", "clock", "collector"},
+    {"errors", "ids", "limits", "checksum", "challenge", "clock", "collector", "durable_file"},
     {"options", "config", "log", "metrics"},
     {"wire"},
+    {"crypt"},
     {"kv", "chunks"},
     {"cluster", "transport"},
     {"craq"},

@@ -7,16 +7,14 @@ import errno
 import fcntl
 import os
 import secrets
-import shlex
-import shutil
 import socket
 import string
-import sys
 from pathlib import Path
 
 import yaml
 
 from ..config import write_config
+from ..durable_file import write_durably
 from ..errors import ConfigError, OperatorError
 from ..options import Config
 
@@ -74,7 +72,7 @@ def ensure_credentials(config: Config) -> tuple[str, str] | None:
         ]
     }
     try:
-        _write_durably(path, yaml.safe_dump(record, sort_keys=False))
+        write_durably(path, yaml.safe_dump(record, sort_keys=False))
     except OSError as error:
         raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
     return access_key, secret_key
@@ -89,26 +87,9 @@ def ensure_cluster_secret(config: Config) -> None:
     if path.exists():
         return
     try:
-        _write_durably(path, secrets.token_hex(CLUSTER_SECRET_BYTES) + "\n")
+        write_durably(path, secrets.token_hex(CLUSTER_SECRET_BYTES) + "\n")
     except OSError as error:
         raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _write_durably(path: Path, text: str) -> None:
-    """Write a file of mode 0600 that is there as a whole or not at all, even after a power cut."""
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)  # of an attempt that was cut short
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_effective_config(config: Config) -> str:
@@ -183,17 +164,7 @@ def greeting(config: Config, endpoint: str, new_keys: tuple[str, str] | None) ->
         lines += [f"  the store is mounted at {config.mount.point}"]
     else:
         lines += [
-            f"  {_own_command()} mount --config {config.run_folder}/effective.yaml MOUNTPOINT",
+            f"  craqen mount --config {config.run_folder}/effective.yaml MOUNTPOINT",
         ]
     lines += ["", "Ctrl-C stops it.", ""]
     return "\n".join(lines)
-
-
-def _own_command() -> str:
-    """How this program is called: by name if the shell finds it, else by its path (as from a
-    virtual environment that is not active)."""
-    own = Path(sys.executable).with_name("craqen")
-    found = shutil.which("craqen")
-    if found is not None and (not own.exists() or Path(found).samefile(own)):
-        return "craqen"
-    return shlex.quote(str(own)) if own.exists() else f"{sys.executable} -m craqen.core.cli"

@@ -80,6 +80,9 @@ class Lock(Record, frozen=True):
     retain_until_ns: int = 0
     legal_hold: str = ""
     """ON, OFF, or empty if it was never set."""
+    encrypted_bytes: int = 0
+    """Of an encrypted segment, how long its plaintext is in all; 0: it is stored as it is. Offsets
+    and lengths count plaintext either way (core/crypt/pages.py)."""
 
 
 class ObjectAttributes(Record, frozen=True):

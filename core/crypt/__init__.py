@@ -1,0 +1,1 @@
+"""Encryption of content at rest: pages, envelopes, and where keys come from."""

@@ -1,0 +1,31 @@
+"""PORT: who keeps the outer keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class WrappedKey(NamedTuple):
+    """A data key under a version of a named key."""
+
+    key_id: str
+    key_version: int
+    wrapped: bytes
+
+
+class KeyKeeper(Protocol):
+    """Wraps data keys. What it keeps never leaves it.
+
+    Errors: NotFoundError (no such key), PermissionDeniedError (disabled, or not ours to use),
+    DataLossError (does not unwrap), UnavailableError (cannot be reached), ConfigError.
+    """
+
+    async def wrap(self, key_id: str, data_key: bytes, bound_to: bytes) -> WrappedKey:
+        """Wrap *data_key* under the newest version of *key_id* (empty: the store's own key)."""
+        ...
+
+    async def unwrap(self, wrapped: WrappedKey, bound_to: bytes) -> bytes:
+        """The data key."""
+        ...
+
+    async def close(self) -> None: ...
