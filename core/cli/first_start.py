@@ -7,8 +7,11 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
+import shutil
 import socket
 import string
+import sys
 from pathlib import Path
 
 import yaml
@@ -164,7 +167,17 @@ def greeting(config: Config, endpoint: str, new_keys: tuple[str, str] | None) ->
         lines += [f"  the store is mounted at {config.mount.point}"]
     else:
         lines += [
-            f"  craqen mount --config {config.run_folder}/effective.yaml MOUNTPOINT",
+            f"  {_own_command()} mount --config {config.run_folder}/effective.yaml MOUNTPOINT",
         ]
     lines += ["", "Ctrl-C stops it.", ""]
     return "\n".join(lines)
+
+
+def _own_command() -> str:
+    """How this program is called: by name if the shell finds it, else by its path (as from a
+    virtual environment that is not active)."""
+    own = Path(sys.executable).with_name("craqen")
+    found = shutil.which("craqen")
+    if found is not None and (not own.exists() or Path(found).samefile(own)):
+        return "craqen"
+    return shlex.quote(str(own)) if own.exists() else f"{sys.executable} -m craqen.core.cli"
