@@ -13,6 +13,7 @@ from .errors import S3Error, from_core, not_implemented
 from .exchange import Exchange, Services
 from .handlers import HANDLERS
 from .headers import fold_headers
+from .operations import FORM_UPLOAD
 from .protocol import Incoming
 from .reply import Reply, Sent, ServerHead, error_reply, new_request_id
 from .routing import Route, split_target
@@ -92,7 +93,8 @@ class Application:
         )
         if route.bucket and route.operation != "CreateBucket":
             exchange.bucket_info = await services.buckets.get(route.bucket)
-        await services.authorizer.authorize(exchange)
+        if route.operation != FORM_UPLOAD:  # who sends a form is known once its fields are read
+            await services.authorizer.authorize(exchange)
         return await handler(exchange)
 
     def _send(self, request: _Request, reply: Reply) -> Sent:

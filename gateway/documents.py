@@ -122,6 +122,17 @@ def complete_multipart_upload(
     )
 
 
+def post_response(location: str, bucket: str, key: bytes, etag: str) -> bytes:
+    """PostResponse. *location* is the object's URL."""
+    return _document(
+        "PostResponse",
+        _element("Location", location),
+        _element("Bucket", bucket),
+        f"<Key>{plain_text(key)}</Key>",
+        _etag(etag),
+    )
+
+
 def list_parts(
     upload: Upload,
     parts: Sequence[Part],

@@ -78,6 +78,10 @@ ERRORS: dict[str, ErrorKind] = {
         400,
         "The list of parts was not in ascending order. Parts must be ordered by part number.",
     ),
+    "InvalidPolicyDocument": ErrorKind(
+        400,
+        "The content of the form does not meet the conditions specified in the policy document.",
+    ),
     "InvalidRange": ErrorKind(416, "The requested range is not satisfiable"),
     "InvalidRequest": ErrorKind(400, "Invalid Request"),
     "InvalidRetentionPeriod": ErrorKind(400, "The retention period is not valid"),
@@ -85,9 +89,15 @@ ERRORS: dict[str, ErrorKind] = {
     "InvalidTag": ErrorKind(400, "The tag provided was not a valid tag."),
     "InvalidURI": ErrorKind(400, "Couldn't parse the specified URI."),
     "KeyTooLongError": ErrorKind(400, "Your key is too long"),
+    "MalformedPOSTRequest": ErrorKind(
+        400, "The body of your POST request is not well-formed multipart/form-data."
+    ),
     "MalformedXML": ErrorKind(
         400,
         "The XML you provided was not well-formed or did not validate against our published schema",
+    ),
+    "MaxPostPreDataLengthExceededError": ErrorKind(
+        400, "Your POST request fields preceding the upload file were too large."
     ),
     "MaxMessageLengthExceeded": ErrorKind(400, "Your request was too big."),
     "MetadataTooLarge": ErrorKind(

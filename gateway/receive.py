@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from aiohttp import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
@@ -42,6 +42,24 @@ _LOST = (
 )
 
 
+class PayloadDecoder(Protocol):
+    """Finds the payload in a body that frames it."""
+
+    @property
+    def trailers(self) -> dict[str, str]:
+        """What came behind the payload."""
+        ...
+
+    def feed(self, data: bytes | memoryview, /) -> list[memoryview]:
+        """Take the next bytes; return the payload among them, never more than was taken. Raises
+        S3Error."""
+        ...
+
+    def finish(self) -> None:
+        """The body has ended. Raises S3Error if that is too early."""
+        ...
+
+
 class Body:
     """The body of one request, to be read once: by ``read``, or by ``fill`` until it gives less."""
 
@@ -54,8 +72,8 @@ class Body:
         headers = exchange.headers
         self.length: int | None = None
         """Length of the payload, if the request states it."""
-        self.decoder: ChunkDecoder | None = None
-        """Set if the body is framed as aws-chunked."""
+        self.decoder: PayloadDecoder | None = None
+        """Set if the body frames its payload: as aws-chunked, or as the file of a form."""
         text = headers.get("content-length")
         self._wire_length = None if text is None else int(text)
         authentication = exchange.authentication
@@ -135,6 +153,10 @@ class Body:
             else:
                 break
         return filled
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back in front of what ``fill`` gives next."""
+        self._rest = memoryview(data + bytes(self._rest))
 
     def finish(self) -> None:
         """The body has ended: is its framing whole? Raises S3Error as the chunk decoder does."""
@@ -251,6 +273,14 @@ async def receive_content(
         verifier.update(data)
         result = verifier.finish(body.trailers)
         return Received(NewContent(len(data), data if inline else None), result, None)
+    return await receive_segment(exchange, body, verifier)
+
+
+async def receive_segment(exchange: Exchange, body: Body, verifier: BodyVerifier) -> Received:
+    """All of *body*, or the rest of it, in a segment of its own.
+
+    Raises S3Error and CraqenError; then nothing is left behind.
+    """
     services = exchange.services
     await services.meta.ensure_ids(1)
     segment_id = services.meta.new_segment_id()

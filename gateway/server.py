@@ -110,7 +110,9 @@ def _services(config: Config, client: Client, credentials: FileCredentialStore) 
         buffers=BufferPool(),
         clock=SystemClock(),
         router=Router(options.base_domains),
-        authenticator=Authenticator(credentials, region=options.region),
+        authenticator=Authenticator(
+            credentials, region=options.region, signature_v2=options.signature_version_2
+        ),
         authorizer=AccountAuthorizer(),
         buckets=BucketCache(client.meta),
         region=options.region,

@@ -1,0 +1,195 @@
+"""Upload by an HTML form: POST to the bucket, signed by a policy or by nobody."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import quote, quote_from_bytes, urlencode, urlsplit
+
+import msgspec
+
+from ...core.identity.records import ANONYMOUS
+from ...core.limits import INLINE_BYTES_MAX, KIB, PUT_BYTES_MAX
+from ...core.meta.records import NewContent, PutResult
+from .. import documents
+from ..attributes import attributes_of, checksum_headers
+from ..auth.credentials import Credentials
+from ..auth.request import Authentication, Payload
+from ..body.checksums import ALGORITHMS, FULL_OBJECT
+from ..body.digest import quote_etag
+from ..body.verification import BodyVerifier
+from ..errors import invalid_argument
+from ..exchange import Exchange
+from ..forms.parser import FileDecoder, FormHead, boundary_of
+from ..forms.policy import check_policy, parse_policy
+from ..names import check_key
+from ..receive import Body, Received, receive_segment
+from ..reply import XML_TYPE, Reply
+from ..request_documents import parse_tagging
+from .multipart import DEFAULT_ALGORITHM
+
+UNSIGNED = Authentication(
+    Credentials("", "", ANONYMOUS), Payload.UNSIGNED, "", None, presigned=False, hoisted_headers={}
+)
+"""What a form is by until its fields have been read."""
+
+_READ_BYTES = 16 * KIB
+_FILE_NAME = "${filename}"
+_HEADER_FIELDS = frozenset(
+    {
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-md5",
+        "content-type",
+        "expires",
+    }
+)
+_OF_THE_REQUEST = ("content-", "x-amz-", "authorization", "expires", "cache-control")
+
+
+async def post_object(exchange: Exchange) -> Reply:
+    """PostObject: fields first, then the file, which becomes the object."""
+    boundary = boundary_of(exchange.headers.get("content-type", ""))
+    length = exchange.headers.get("content-length")
+    body = Body(exchange)
+    head, taken = await _read_head(body, boundary)
+    least, most = await _accept(exchange, head)
+    headers = exchange.headers
+    attributes = attributes_of(headers)
+    verifier = BodyVerifier.for_request(
+        headers, exchange.authentication, length_bytes=None, default=ALGORITHMS[DEFAULT_ALGORITHM]
+    )
+    body.length = None
+    body.decoder = FileDecoder(boundary, least=least, most=most)
+    if length is not None and int(length) - taken <= INLINE_BYTES_MAX:
+        received = await _receive_small(body, verifier)
+    else:
+        received = await receive_segment(exchange, body, verifier)
+    result = received.result
+    put = await received.put_by(
+        exchange.services.meta.put_object(
+            exchange.bucket,
+            exchange.key,
+            received.content,
+            msgspec.structs.replace(
+                attributes,
+                etag=result.md5,
+                checksums=result.checksums,
+                checksum_type=FULL_OBJECT,
+            ),
+            exchange.owner,
+        )
+    )
+    return _answer(exchange, head.fields, put, checksum_headers(result.checksums, FULL_OBJECT))
+
+
+async def _read_head(body: Body, boundary: bytes) -> tuple[FormHead, int]:
+    """The fields, and how many bytes of the body were taken before the file. Raises S3Error."""
+    head = FormHead(boundary)
+    piece = memoryview(bytearray(_READ_BYTES))
+    taken = 0
+    while count := await body.fill(piece):
+        taken += count
+        rest = head.feed(piece[:count])
+        if rest is not None:
+            body.unread(rest)
+            return head, taken - len(rest)
+    raise head.missing_file()
+
+
+async def _accept(exchange: Exchange, head: FormHead) -> tuple[int, int]:
+    """Make the exchange that of the form: its signer, key and headers. Returns how many bytes the
+    file must have at least and at most.
+
+    Raises S3Error if form, signature, policy or rights do not allow it.
+    """
+    fields = head.fields
+    key = fields.get("key", "").replace(_FILE_NAME, head.file_name)
+    if not key:
+        raise invalid_argument(
+            "Bucket POST must contain a field named 'key'.  If it is specified, please check the "
+            "order of the fields.",
+            name="key",
+            value="",
+        )
+    services, now_seconds = exchange.services, time.time()
+    authentication = services.authenticator.forms.verify(fields, now_seconds)
+    least, most = 0, PUT_BYTES_MAX
+    if authentication is not None:
+        exchange.authentication = authentication
+        exchange.identity = authentication.credentials.identity
+        policy = parse_policy(fields["policy"])
+        check_policy(policy, {**fields, "key": key}, exchange.bucket, now_seconds)
+        least, most = policy.least, policy.most
+    exchange.key = key.encode()
+    check_key(exchange.key)
+    exchange.headers = _headers(exchange, fields)
+    exchange.route = exchange.route._replace(operation="PutObject", key=exchange.key)
+    await services.authorizer.authorize(exchange)
+    return least, most
+
+
+def _headers(exchange: Exchange, fields: dict[str, str]) -> dict[str, str]:
+    """The headers of a PUT that would do the same."""
+    headers = {
+        name: value
+        for name, value in exchange.headers.items()
+        if not name.startswith(_OF_THE_REQUEST)
+    }
+    for name, value in fields.items():
+        if name in _HEADER_FIELDS or name.startswith("x-amz-"):
+            headers[name] = value
+    if "acl" in fields:
+        headers["x-amz-acl"] = fields["acl"]
+    if fields.get("tagging"):
+        headers["x-amz-tagging"] = urlencode(parse_tagging(fields["tagging"].encode()))
+    return headers
+
+
+async def _receive_small(body: Body, verifier: BodyVerifier) -> Received:
+    """The file of a form that is at most INLINE_BYTES_MAX long from here on."""
+    decoder = body.decoder
+    assert decoder is not None
+    piece = memoryview(bytearray(INLINE_BYTES_MAX))
+    count = await body.fill(piece)
+    data = b"".join(decoder.feed(piece[:count]))
+    decoder.finish()
+    verifier.update(data)
+    return Received(NewContent(len(data), data), verifier.finish(), None)
+
+
+def _answer(
+    exchange: Exchange, fields: dict[str, str], put: PutResult, checksums: dict[str, str]
+) -> Reply:
+    """204, or what the form asks for instead: 200, 201 with a document, or a redirect."""
+    etag = quote_etag(put.inode.effective_etag())
+    scheme = "https" if exchange.request.protocol.ssl_context is not None else "http"
+    host = exchange.headers.get("host", "")
+    location = f"{scheme}://{host}/{exchange.bucket}/{quote_from_bytes(exchange.key)}"
+    headers = {"ETag": etag, "Location": location, **checksums}
+    target = fields.get("success_action_redirect", fields.get("redirect", ""))
+    if _is_address(target):
+        key = exchange.key.decode()
+        query = urlencode({"bucket": exchange.bucket, "key": key, "etag": etag}, quote_via=quote)
+        headers["Location"] = f"{target}{'&' if '?' in target else '?'}{query}"
+        return Reply(303, headers)
+    wanted = fields.get("success_action_status", "")
+    if wanted == "201":
+        headers["Content-Type"] = XML_TYPE
+        document = documents.post_response(
+            location, exchange.bucket, exchange.key, put.inode.effective_etag()
+        )
+        return Reply(201, headers, document)
+    return Reply(200 if wanted == "200" else 204, headers)
+
+
+def _is_address(text: str) -> bool:
+    """Whether *text* is where a browser can be sent."""
+    if not text.isascii() or any(character <= " " for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
