@@ -36,7 +36,6 @@ HANDLERS: dict[str, Handler] = {
     "PutObjectLockConfiguration": locks.put_configuration,
     "ListObjects": listing.list_v1,
     "ListObjectsV2": listing.list_v2,
-    "ListObjectVersions": listing.list_versions,
     "ListObjectVersions": versions.list_versions,
     "PostObject": forms.post_object,
     "PutObject": writes.put_object,

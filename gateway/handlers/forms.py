@@ -22,6 +22,7 @@ from ..exchange import Exchange
 from ..forms.parser import FileDecoder, FormHead, boundary_of
 from ..forms.policy import check_policy, parse_policy
 from ..names import check_key
+from ..object_lock import lock_of_request
 from ..receive import Body, Received, receive_segment
 from ..reply import XML_TYPE, Reply
 from ..request_documents import parse_tagging
@@ -57,6 +58,7 @@ async def post_object(exchange: Exchange) -> Reply:
     least, most = await _accept(exchange, head)
     headers = exchange.headers
     attributes = attributes_of(headers)
+    lock = await lock_of_request(exchange, with_body=True)
     verifier = BodyVerifier.for_request(
         headers, exchange.authentication, length_bytes=None, default=ALGORITHMS[DEFAULT_ALGORITHM]
     )
@@ -77,6 +79,7 @@ async def post_object(exchange: Exchange) -> Reply:
                 etag=result.md5,
                 checksums=result.checksums,
                 checksum_type=FULL_OBJECT,
+                lock=lock,
             ),
             exchange.owner,
         )
@@ -168,6 +171,8 @@ def _answer(
     host = exchange.headers.get("host", "")
     location = f"{scheme}://{host}/{exchange.bucket}/{quote_from_bytes(exchange.key)}"
     headers = {"ETag": etag, "Location": location, **checksums}
+    if put.version_id:
+        headers["x-amz-version-id"] = put.version_id
     target = fields.get("success_action_redirect", fields.get("redirect", ""))
     if _is_address(target):
         key = exchange.key.decode()
