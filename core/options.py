@@ -160,7 +160,7 @@ class GatewayOptions:
     )
     tls_key: str = option("", "PEM file with the private key. Empty: beside the certificate.")
     signature_version_2: bool = option(
-        False, "Accept upload forms signed by Signature Version 2 (HMAC-SHA1), for old programs."
+        False, "Accept Signature Version 2 (HMAC-SHA1) too: old programs have nothing better."
     )
     uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
     gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)

@@ -7,13 +7,10 @@ from urllib.parse import quote, quote_from_bytes, urlencode, urlsplit
 
 import msgspec
 
-from ...core.identity.records import ANONYMOUS
 from ...core.limits import INLINE_BYTES_MAX, KIB, PUT_BYTES_MAX
 from ...core.meta.records import NewContent, PutResult
 from .. import documents
 from ..attributes import attributes_of, checksum_headers
-from ..auth.credentials import Credentials
-from ..auth.request import Authentication, Payload
 from ..body.checksums import ALGORITHMS, FULL_OBJECT
 from ..body.digest import quote_etag
 from ..body.verification import BodyVerifier
@@ -27,11 +24,6 @@ from ..receive import Body, Received, receive_segment
 from ..reply import XML_TYPE, Reply
 from ..request_documents import parse_tagging
 from .multipart import DEFAULT_ALGORITHM
-
-UNSIGNED = Authentication(
-    Credentials("", "", ANONYMOUS), Payload.UNSIGNED, "", None, presigned=False, hoisted_headers={}
-)
-"""What a form is by until its fields have been read."""
 
 _READ_BYTES = 16 * KIB
 _FILE_NAME = "${filename}"
@@ -117,11 +109,11 @@ async def _accept(exchange: Exchange, head: FormHead) -> tuple[int, int]:
             value="",
         )
     services, now_seconds = exchange.services, time.time()
-    authentication = services.authenticator.forms.verify(fields, now_seconds)
+    authentication = await services.authenticator.verify_form(fields, now_seconds)
+    exchange.authentication = authentication
+    exchange.identity = authentication.credentials.identity
     least, most = 0, PUT_BYTES_MAX
-    if authentication is not None:
-        exchange.authentication = authentication
-        exchange.identity = authentication.credentials.identity
+    if "policy" in fields:
         policy = parse_policy(fields["policy"])
         check_policy(policy, {**fields, "key": key}, exchange.bucket, now_seconds)
         least, most = policy.least, policy.most

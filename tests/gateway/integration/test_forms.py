@@ -138,7 +138,7 @@ def test_what_is_refused_leaves_nothing(
         (good | {"key": "other"}, b"xx", (403, "AccessDenied")),
         (good | {"x-amz-meta-a": "b"}, b"xx", (403, "AccessDenied")),
         (good | {"policy": good["policy"][:-4]}, b"xx", (403, "SignatureDoesNotMatch")),
-        (without("policy"), b"xx", (400, "InvalidArgument")),
+        (without("policy"), b"xx", (403, "AccessDenied")),
         (without("x-amz-signature"), b"xx", (400, "InvalidArgument")),
         (without("key"), b"xx", (400, "InvalidArgument")),
         ({"key": "k"}, b"xx", (403, "AccessDenied")),
