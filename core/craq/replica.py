@@ -51,6 +51,7 @@ RULES
 | forwarding| Acknowledged             | Persist Commit                          | committing |
 | forwarding| Acknowledged, content lost | Persist Install or Drop, durable      | installing |
 | forwarding| ForwardFailed            | –                                       | held       |
+| forwarding| ForwardFailed, no space  | Reply                                   | held       |
 | forwarding| Acknowledged, differs    | Forward whole; after a few RetryLater   | held       |
 | forwarding| ForwardFailed, own damage| Fetch                                   | fetching   |
 | held      | RetryForward             | as staging, Persisted                   |            |

@@ -18,7 +18,7 @@ from ..chunks.store import (
     TokenOutcome,
 )
 from ..cluster.records import ChainRecord
-from ..errors import ConflictError, CraqenError, DataLossError, UnavailableError
+from ..errors import ConflictError, CraqenError, DataLossError, NoSpaceError, UnavailableError
 from ..ids import ChunkId, UpdateToken
 from ..wire.messages import UpdateKind
 from .events import Acknowledged, Effect, Forward, ForwardFailed, Prepare, RetryLater
@@ -277,4 +277,8 @@ class Updates(ChunkQueues):
     def _forward_failed(self, operation: Operation, event: ForwardFailed) -> list[Effect]:
         operation.standing = Standing.HELD
         operation.whole = operation.whole or isinstance(event.error, ConflictError)
-        return []
+        if not isinstance(event.error, NoSpaceError) or operation.over_loss:
+            return []
+        # It may be long until a successor has space: whoever waits is told, as when the head has
+        # none. The update goes on when there is space.
+        return self._operations.answer(operation, error=event.error)

@@ -29,6 +29,7 @@ from craqen.core.craq.events import (
     FetchFailed,
     Forward,
     ForwardFailed,
+    GiveUp,
     PendingFound,
     Persist,
     Persisted,
@@ -54,6 +55,7 @@ from craqen.core.errors import (
     CraqenError,
     DataLossError,
     InvalidArgumentError,
+    NoSpaceError,
     StaleChainVersionError,
     UnavailableError,
 )
@@ -421,3 +423,19 @@ def test_reads_of_what_goes_to_a_syncing_successor_wait() -> None:
         one.replica.committed(CHUNK)
     one.step(ChainChanged(chain(SERVING, PublicState.OFFLINE, version=5)))
     assert one.replica.committed(CHUNK) == (content(4, 40), True)
+
+
+def test_a_successor_without_space_is_told_of_at_once_and_waited_for() -> None:
+    one = One(1, chain(SERVING, SERVING))
+    one.holds(content(3, 30))
+    one.step(UpdateAsked(1, CHUNK, 4, UpdateKind.REPLACE, UpdateToken(5, 1, 2)))
+    one.step(Prepared(1, content(4, 40)))
+    assert isinstance(one.only(Persisted(1)), Forward)
+    assert isinstance(one.error(ForwardFailed(1, 1, NoSpaceError("full"))), NoSpaceError)
+    assert one.step(GiveUp(1)) == [], "it was told"
+    assert isinstance(one.only(RetryForward(1, 1)), Forward)
+    assert one.step(ForwardFailed(1, 2, NoSpaceError("full"))) == []
+    assert isinstance(one.only(RetryForward(1, 2)), Forward)
+    settled = one.only(Acknowledged(1, 3, 4, 40, 40))
+    assert isinstance(settled, Persist)
+    assert one.store.records[CHUNK] == ChunkRecord(CHUNK, content(4, 40, 4), None)
