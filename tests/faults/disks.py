@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from craqen.tests.faults.network import run
@@ -14,6 +14,7 @@ from craqen.tests.faults.network import run
 PROGRAM = Path(__file__).parent / "failing_device.py"
 DEVICE_BYTES = 1 << 30  # sparse
 END_SECONDS = 20
+PAGE_BYTES = 4096
 
 
 class SmallDisk:
@@ -24,9 +25,13 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no space."""
-        space = os.statvfs(self._ballast.parent)
+        at = 0
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
+            for piece_bytes in (16 << 20, 1 << 20, PAGE_BYTES):
+                with suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), at, piece_bytes)
+                        at += piece_bytes
 
     def relieve(self) -> None:
         """Give the space back."""
@@ -82,11 +87,11 @@ class FailingDisk:
         assert done.returncode in (0, 1), done.stdout
 
     def fail(self, what: str) -> None:
-        """Reads ("r"), writes ("w") or both ("x") fail from now on, and the kernel has nothing of
-        the disk in memory."""
+        """Reads ("r"), writes ("w") or both ("x") fail from now on, and the kernel has
+        none of the chunks in memory."""
+        block_files = [os.open(path, os.O_RDONLY) for path in self.folder.glob("*/blocks/*")]
         self._mode.write_text(what)
-        for path in self.folder.glob("*/blocks/*"):
-            descriptor = os.open(path, os.O_RDONLY)
+        for descriptor in block_files:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(descriptor)
 

@@ -26,7 +26,7 @@ import boto3
 import yaml
 from botocore.config import Config as BotoConfig
 
-from craqen.tests.faults.network import Network, entered
+from craqen.tests.faults.network import Network, entered, run
 
 LEASE_SECONDS = 2.0
 REPLICAS = 3
@@ -60,6 +60,9 @@ class Hosts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # What is mounted in here later is seen, and let go of, in the hosts' mount namespaces too.
+        run("mount", "--bind", str(folder), str(folder))
+        run("mount", "--make-shared", str(folder))
         self.network = Network()
         self.processes: dict[str, Running] = {}
         self._secret = folder / "secret"
@@ -209,7 +212,9 @@ class Hosts:
             with os.fdopen(receive) as ready:
                 line = ready.readline()
             timer.cancel()
-            assert line.startswith("READY "), f"{running.name} did not start: {self.log(running)}"
+            if not line.startswith("READY "):
+                self.kill(running.name)
+                raise AssertionError(f"{running.name} did not start: {self.log(running)}")
 
         return wait
 
@@ -359,3 +364,4 @@ class Hosts:
         """End everything, and take the network away."""
         self.end_all()
         self.network.close()
+        run("umount", "-l", str(self.folder))
