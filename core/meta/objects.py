@@ -286,6 +286,7 @@ async def _remove_named(
     directory_id = await find_any_directory(tx, bucket.inode_id, directories)
     if directory_id is None:
         return nothing
+    before = await find_entry(tx, directory_id, name)
     outcome = await remove_version(
         context,
         tx,
@@ -293,12 +294,16 @@ async def _remove_named(
         sequence,
         bypass_governance=deletion.bypass_governance,
     )
-    if sequence is None and name == b"" and directories:
-        # A folder made by mkdir is its own null version, while it has no content.
+    if name == b"" and directories:
+        # ``dir/``: the folder is explicit while that is current; one made by mkdir is its own null
+        # version, while it has no content.
         directory = await find_inode(tx, directory_id)
-        if directory.explicit and await find_entry(tx, directory_id, name) is None:
+        entry = await find_entry(tx, directory_id, name)
+        if entry is None and directory.explicit and (sequence is None or before is not None):
             await make_explicit(tx, directory, explicit=False)
             outcome = outcome or DeleteOutcome(True, deletion.version_id)
+        elif entry is not None and entry != before:
+            await make_explicit(tx, directory)
     if outcome is None:
         return nothing
     await prune(context, tx, directory_id, bucket.inode_id, versioned=True)
