@@ -61,6 +61,8 @@ class MetaContext:
         self.client_lease_ns = int(client_lease_seconds * 1e9)
         self.table_id = table_id
         self.client_id = 0
+        self.renewals_seen: dict[int, tuple[int, float]] = {}
+        """Of other clients: the last renewal, and since when (monotonic) it has been the last."""
         self._ids: list[tuple[int, int]] = []
         self._refill: asyncio.Task[None] | None = None
         self._events = 0

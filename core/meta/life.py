@@ -68,14 +68,15 @@ class Life:
         """Draw an id and a lease."""
         context = self._context
         client_id = random.getrandbits(62) | 1
-        expires = context.now_ns() + int(lease_seconds * 1e9)
+        lease_ns = int(lease_seconds * 1e9)
+        record = ClientRecord(description, context.now_ns() + lease_ns, lease_ns=lease_ns)
 
         async def register(tx: Transaction) -> None:
-            tx.set(client_key(client_id), encode(ClientRecord(description, expires)))
+            tx.set(client_key(client_id), encode(record))
 
         await context.kv.transact(register)
         context.client_id = client_id
-        context.client_lease_ns = int(lease_seconds * 1e9)
+        context.client_lease_ns = lease_ns
         return client_id
 
     async def renew_client(self) -> None:
@@ -85,8 +86,10 @@ class Life:
         async def renew(tx: Transaction) -> None:
             value = await context.need_alive(tx)
             record = decode_client(value)
-            expires = context.now_ns() + context.client_lease_ns
-            tx.set(client_key(context.client_id), encode(ClientRecord(record.description, expires)))
+            # Whoever watches wants to see a change, also while this host's clock is set back.
+            expires = max(context.now_ns() + context.client_lease_ns, record.expires_ns + 1)
+            renewed = msgspec.structs.replace(record, expires_ns=expires)
+            tx.set(client_key(context.client_id), encode(renewed))
 
         await context.kv.transact(renew)
 
@@ -231,22 +234,32 @@ class Life:
     # Dead clients
 
     async def dead_clients(self) -> list[int]:
-        """Clients whose lease ran out. They are dead from now on, also if they should wake: each of
-        their transactions that needs the lease has either committed before this, or fails."""
-        now = self._context.now_ns()
+        """Clients whose records this process has seen unchanged for their whole lease, by its own
+        monotonic clock: hosts' wall clocks may differ, and jump. They are dead from now on, also if
+        they should wake: each of their transactions that needs the lease has either committed
+        before this, or fails."""
+        context = self._context
+        now_seconds = context.clock.monotonic_seconds()
 
-        async def declare(tx: Transaction) -> list[int]:
+        async def declare(tx: Transaction) -> tuple[list[int], dict[int, tuple[int, float]]]:
             dead: list[int] = []
+            seen: dict[int, tuple[int, float]] = {}
             for key, value in await tx.get_range(CLIENT_PREFIX, prefix_end(CLIENT_PREFIX)):
-                record = decode_client(value)
+                client_id, record = client_of(key), decode_client(value)
                 if not record.declared_dead:
-                    if record.expires_ns >= now:
+                    renewal, since_seconds = context.renewals_seen.get(client_id, (-1, now_seconds))
+                    if renewal != record.expires_ns:
+                        since_seconds = now_seconds
+                    lease_ns = record.lease_ns or context.client_lease_ns
+                    if (now_seconds - since_seconds) * 1e9 < lease_ns:
+                        seen[client_id] = record.expires_ns, since_seconds
                         continue
                     tx.set(key, encode(msgspec.structs.replace(record, declared_dead=True)))
-                dead.append(client_of(key))
-            return dead
+                dead.append(client_id)
+            return dead, seen
 
-        return await self._context.kv.transact(declare)
+        dead, context.renewals_seen = await context.kv.transact(declare)
+        return dead
 
     async def id_ranges(self, client_id: int) -> list[tuple[int, int]]:
         """A client's id blocks."""

@@ -116,12 +116,15 @@ class RemovalRecord(Record, frozen=True):
 
 
 class ClientRecord(Record, frozen=True):
-    """A client process and the end of its lease."""
+    """A client process and its lease."""
 
     description: str
     expires_ns: int
+    """By the client's own wall clock, for people; it rises with every renewal."""
     declared_dead: bool = False
     """From now on nothing that needs the lease succeeds: what it left behind may be removed."""
+    lease_ns: int = 0
+    """How long it may go without a renewal. 0: as long as clients of whoever asks."""
 
 
 class CompletedRecord(Record, frozen=True):

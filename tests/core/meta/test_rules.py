@@ -657,6 +657,37 @@ def test_xattrs(run: Callable[[Scenario], None]) -> None:
     run(scenario)
 
 
+def test_a_clock_that_jumps_makes_no_client_dead(run: Callable[[Scenario], None]) -> None:
+    async def scenario(w: World) -> None:
+        context = w.store._context
+        hasty, late = ManualClock(wall_ns=w.clock.wall_ns() + 10**13), ManualClock(wall_ns=1)
+        others: list[LocalMetaStore] = []
+        for clock in (hasty, late):
+            other = LocalMetaStore(
+                type(context)(
+                    context.kv, clock, removal_grace_seconds=60,
+                    feed_retention_seconds=600, client_lease_seconds=30,
+                )
+            )  # fmt: skip
+            await other.register_client(description="other", lease_seconds=30)
+            others.append(other)
+        for _ in range(3):
+            assert await others[0].dead_clients() == []
+            assert await others[1].dead_clients() == []
+            for clock in (hasty, late):
+                clock.advance(20)
+            for store in (*others, w.store):
+                await store.renew_client()
+        hasty.advance(20)
+        assert await others[0].dead_clients() == []
+        await others[0].renew_client()
+        await w.store.renew_client()
+        hasty.advance(30)
+        assert await others[0].dead_clients() == [others[1].client_id]
+
+    run(scenario)
+
+
 def test_dead_clients_are_found_and_forgotten(run: Callable[[Scenario], None]) -> None:
     async def scenario(w: World) -> None:
         context = w.store._context
