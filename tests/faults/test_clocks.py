@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import pytest
 
+from craqen.core.client.reclaim import ORPHAN_HUNT_SECONDS
 from craqen.tests.faults.hosts import Hosts
 from craqen.tests.faults.trial import under_load
 
 HOURS = 3600.0
 JUMPS = (2 * HOURS, -2 * HOURS, 0.0)
+HOLD_SECONDS = 2 * ORPHAN_HUNT_SECONDS
+"""For how long a jump lasts: within it, the manager looks at least once for clients that are
+gone."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -24,7 +28,7 @@ def test_a_clock_jumps(hosts: Hosts, name: str) -> None:
         for seconds in JUMPS:
             for one in names:
                 hosts.shift_clock(one, seconds)
-            trial.go_on(25)
+            trial.go_on_for(HOLD_SECONDS)
             assert all(hosts.running(one) for one in hosts.processes)
 
 
@@ -38,6 +42,6 @@ def test_the_clock_of_a_gateway_jumps(hosts: Hosts) -> None:
             trial.allow("RequestTimeTooSkewed")
             for one in ("gateway1", "gateway2"):
                 hosts.shift_clock(one, seconds)
-            trial.go_on(25)
+            trial.go_on_for(HOLD_SECONDS)
             assert all(hosts.running(one) for one in hosts.processes)
     assert trial.record.refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,6 +42,12 @@ class Trial:
         """Until every load has done that many more rounds."""
         for load in self._loads:
             load.wait(rounds)
+
+    def go_on_for(self, seconds: float) -> None:
+        """Until that much time has passed, with every load at work."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.go_on(1)
 
     def stop(self) -> None:
         for load in self._loads:
