@@ -92,6 +92,14 @@ class LimitExceededError(CallerError):
     """A documented bound (links, extents, key or value size, transaction size) would be crossed."""
 
 
+class WriteOffsetError(CallerError):
+    """An append does not begin where the object ends."""
+
+    def __init__(self, message: str, *, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+
+
 class PreconditionFailedError(CallerError):
     """A conditional request found another state than the one it named."""
 

@@ -88,6 +88,9 @@ ERRORS: dict[str, ErrorKind] = {
     "InvalidStorageClass": ErrorKind(400, "The storage class you specified is not valid"),
     "InvalidTag": ErrorKind(400, "The tag provided was not a valid tag."),
     "InvalidURI": ErrorKind(400, "Couldn't parse the specified URI."),
+    "InvalidWriteOffset": ErrorKind(
+        400, "The write offset value that you specified does not match the current object size."
+    ),
     "KeyTooLongError": ErrorKind(400, "Your key is too long"),
     "MalformedPOSTRequest": ErrorKind(
         400, "The body of your POST request is not well-formed multipart/form-data."
@@ -248,6 +251,7 @@ _CODES: dict[type[core.CraqenError], str] = {
     core.PermissionDeniedError: "AccessDenied",
     core.NameTooLongError: "KeyTooLongError",
     core.InvalidArgumentError: "InvalidArgument",
+    core.WriteOffsetError: "InvalidWriteOffset",
     core.PreconditionFailedError: "PreconditionFailed",
     core.InvalidPartError: "InvalidPart",
     core.InvalidPartOrderError: "InvalidPartOrder",

@@ -8,7 +8,7 @@ and one if the process has no more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, TypeVar
 
 from aiohttp import ClientPayloadError
@@ -246,15 +246,24 @@ class Received(NamedTuple):
             raise
 
 
+class Lead(NamedTuple):
+    """Bytes that go into a segment in front of a body."""
+
+    length_bytes: int
+    write: Callable[[SegmentWriter], Awaitable[None]]
+
+
 async def receive_content(
     exchange: Exchange,
     *,
     inline: bool,
     default_algorithm: str = "crc64nvme",
     also_algorithm: str = "",
+    lead: Lead | None = None,
 ) -> Received:
     """The body as content ready to be put: small bodies in memory (where *inline* is allowed),
     others in a segment. *also_algorithm*: a checksum to compute besides the one that is stated.
+    *lead*: what goes in front of the body in a segment, and is no part of it.
 
     Raises S3Error and CraqenError; then nothing is left behind.
     """
@@ -273,11 +282,13 @@ async def receive_content(
         verifier.update(data)
         result = verifier.finish(body.trailers)
         return Received(NewContent(len(data), data if inline else None), result, None)
-    return await receive_segment(exchange, body, verifier)
+    return await receive_segment(exchange, body, verifier, lead=lead)
 
 
-async def receive_segment(exchange: Exchange, body: Body, verifier: BodyVerifier) -> Received:
-    """All of *body*, or the rest of it, in a segment of its own.
+async def receive_segment(
+    exchange: Exchange, body: Body, verifier: BodyVerifier, *, lead: Lead | None = None
+) -> Received:
+    """All of *body*, or the rest of it, in a segment of its own, behind *lead*.
 
     Raises S3Error and CraqenError; then nothing is left behind.
     """
@@ -285,15 +296,19 @@ async def receive_segment(exchange: Exchange, body: Body, verifier: BodyVerifier
     await services.meta.ensure_ids(1)
     segment_id = services.meta.new_segment_id()
     layout = services.meta.layout_of(segment_id, in_place=False)
-    writer = services.data.new_segment(segment_id, layout, length_bytes=body.length)
+    ahead = 0 if lead is None else lead.length_bytes
+    length = None if body.length is None else ahead + body.length
+    writer = services.data.new_segment(segment_id, layout, length_bytes=length)
     try:
+        if lead is not None:
+            await lead.write(writer)
         await _Stream(exchange, body, verifier, writer).run()
         result = verifier.finish(body.trailers)
         extents = await writer.finish()
     except BaseException:
         await asyncio.shield(writer.abort())
         raise
-    return Received(NewContent(result.length_bytes, None, extents), result, writer)
+    return Received(NewContent(ahead + result.length_bytes, None, extents), result, writer)
 
 
 class _Stream:

@@ -6,6 +6,7 @@ from ..clock import Clock
 from ..ids import ROOT_INODE_ID
 from ..kv.store import KeyValueStore, Transaction
 from ..options import MetaOptions
+from .appends import Appends
 from .buckets import Buckets
 from .context import MetaContext
 from .files import Files
@@ -26,6 +27,7 @@ from .xattrs import Xattrs
 class LocalMetaStore(
     Buckets,
     Objects,
+    Appends,
     LockCalls,
     Listings,
     VersionListings,

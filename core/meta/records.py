@@ -245,6 +245,19 @@ class NewContent(msgspec.Struct, frozen=True, gc=False):
     extents: tuple[Extent, ...] = ()
 
 
+class AppendPoint(msgspec.Struct, frozen=True, gc=False):
+    """Where an append to an object begins, as one transaction saw it."""
+
+    inode: Inode | None
+    """None: there is a folder of that name and no content yet."""
+    inline_data: bytes | None = None
+    """All of the content, if it is inline: it goes in front of the new bytes."""
+    rewrite_from: int = 0
+    """The bytes from here on go in front of the new ones."""
+    tail: tuple[Extent, ...] = ()
+    """Where those bytes are."""
+
+
 class Owner(msgspec.Struct, frozen=True, gc=False):
     """Who makes a file, and with which permission bits."""
 

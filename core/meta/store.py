@@ -17,6 +17,7 @@ from typing import Protocol
 from .life_store import LifeStore
 from .records import (
     NO_CONDITIONS,
+    AppendPoint,
     Bucket,
     CompletedPart,
     CopyOut,
@@ -116,6 +117,31 @@ class ObjectStore(Protocol):
         entry with the empty
         name. Missing parents become implicit directories. Content's segments become referenced;
         they are not on an error.
+        """
+        ...
+
+    async def append_point(self, bucket: str, key: bytes) -> AppendPoint:
+        """Where an append to *key* begins. Raises NotFoundError: then ``append_object`` with
+        ``AppendPoint(None)`` makes it."""
+        ...
+
+    async def append_object(
+        self,
+        bucket: str,
+        key: bytes,
+        point: AppendPoint,
+        content: NewContent,
+        attributes: ObjectAttributes,
+        owner: Owner,
+        *,
+        conditions: WriteConditions = NO_CONDITIONS,
+    ) -> PutResult:
+        """Put *content* behind *point*: inline bytes are only the new ones; extents hold what lies
+        from ``point.rewrite_from`` on (or the point's inline data) and then the new bytes.
+
+        Of *attributes* etag and checksums count, all of them if the object is made. Raises
+        WriteOffsetError (the object has another size by now), ConflictError (it changed otherwise),
+        ObjectLockedError.
         """
         ...
 

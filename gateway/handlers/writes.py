@@ -12,19 +12,19 @@ from ..attributes import attributes_of, checksum_headers
 from ..body.checksums import FULL_OBJECT
 from ..body.digest import quote_etag
 from ..conditions import write_conditions
-from ..errors import S3Error
 from ..exchange import Exchange
 from ..headers import Headers
 from ..object_lock import lock_of_request
 from ..receive import receive_content
 from ..reply import Reply
+from .appends import append_object
 
 
 async def put_object(exchange: Exchange) -> Reply:
     """PutObject: the body becomes a new inode, swapped in under the key in one transaction."""
     headers, services = exchange.headers, exchange.services
     if "x-amz-write-offset-bytes" in headers:
-        raise S3Error("NotImplemented", "Appending is not implemented by this release")
+        return await append_object(exchange)
     attributes = attributes_of(headers)
     lock = await lock_of_request(exchange, with_body=True)
     conditions = write_conditions(headers)

@@ -14,6 +14,7 @@ from craqen.gateway.names import check_key, check_new_bucket_name, has_bucket_sh
 
 OWN_ARGUMENTS: dict[type[core.CraqenError], dict[str, object]] = {
     core.PreconditionFailedError: {"condition": "If-Match"},
+    core.WriteOffsetError: {"size_bytes": 17},
     core.PartTooSmallError: {"part_number": 3, "size_bytes": 17},
     core.StaleChainVersionError: {"chain_id": 1, "current_version": 2},
     core.VersionNotFoundError: {"version_id": "v"},
@@ -37,6 +38,7 @@ EXPECTED = {
     core.NameTooLongError: ("KeyTooLongError", 400),
     core.LimitExceededError: ("InvalidRequest", 400),
     core.CrossDeviceError: ("InvalidRequest", 400),
+    core.WriteOffsetError: ("InvalidWriteOffset", 400),
     core.PreconditionFailedError: ("PreconditionFailed", 412),
     core.InvalidPartError: ("InvalidPart", 400),
     core.InvalidPartOrderError: ("InvalidPartOrder", 400),
