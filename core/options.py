@@ -162,6 +162,11 @@ class GatewayOptions:
     signature_version_2: bool = option(
         False, "Accept Signature Version 2 (HMAC-SHA1) too: old programs have nothing better."
     )
+    oidc_issuers: list[str] = option(
+        [],
+        "Issuers of identity tokens that roles may trust: ISSUER=URL or ISSUER=/file names the key "
+        "set; ISSUER alone is asked for its configuration.",
+    )
     uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
     gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
 

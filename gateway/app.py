@@ -13,6 +13,7 @@ from .errors import S3Error, from_core, not_implemented
 from .exchange import Exchange, Services
 from .handlers import HANDLERS
 from .headers import fold_headers
+from .iam.service import is_query_call
 from .operations import FORM_UPLOAD
 from .protocol import Incoming
 from .reply import Reply, Sent, ServerHead, error_reply, new_request_id
@@ -72,8 +73,10 @@ class Application:
         headers = fold_headers(message.raw_headers)
         raw_path, raw_query = split_target(message.path)
         request.raw_path = raw_path
-        route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
         signed = SignedRequest(message.method, raw_path, raw_query, headers)
+        if is_query_call(message.method, raw_path, headers):
+            return await services.control.answer(request.incoming, signed, time.time(), request.id)
+        route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
         authentication = await services.authenticator.authenticate(signed, time.time())
         handler = HANDLERS.get(route.operation)
         if handler is None:

@@ -16,6 +16,7 @@ from .auth.request import Authentication
 from .bucket_info import BucketCache, BucketInfo
 from .buffers import BufferPool
 from .errors import invalid_argument
+from .iam.service import QueryService
 from .listings import Person
 from .protocol import BodyReceiver, Incoming
 from .reply import ServerHead
@@ -33,6 +34,7 @@ class Services:
     clock: Clock
     router: Router
     authenticator: Authenticator
+    control: QueryService
     authorizer: Authorizer
     buckets: BucketCache
     region: str

@@ -61,7 +61,7 @@ class Router:
         Raises S3Error: InvalidURI, InvalidBucketName, KeyTooLongError, MethodNotAllowed,
         InvalidArgument, NotImplemented (a subresource that S3 does not have).
         """
-        bucket = self._bucket_of_host(headers.get("host", "")) if self._suffixes else ""
+        bucket = self.bucket_of_host(headers.get("host", "")) if self._suffixes else ""
         if bucket:
             raw_key = raw_path[1:]
         else:
@@ -88,7 +88,8 @@ class Router:
             operation = _refine(operation, query, headers)
         return Route(operation, bucket, key, query)
 
-    def _bucket_of_host(self, host: str) -> str:
+    def bucket_of_host(self, host: str) -> str:
+        """The bucket that a Host header names; empty: none."""
         name = _without_port(host).lower().rstrip(".")
         for suffix in self._suffixes:
             if name.endswith(suffix):

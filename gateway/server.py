@@ -14,14 +14,20 @@ from collections.abc import Callable
 from ..core.client.connect import Client, connect
 from ..core.clock import SystemClock
 from ..core.errors import ConfigError, OperatorError
+from ..core.identity.records import FIRST_ACCOUNT_ID
+from ..core.identity.store import IdentityStore
 from ..core.options import Config
 from .access.account import AccountAuthorizer
 from .app import Application
 from .auth.authenticator import Authenticator
-from .auth.credential_file import FileCredentialStore
+from .auth.credential_file import ROOT_NAME, FileCredentialStore
+from .auth.store_credentials import StoreCredentials
 from .bucket_info import BucketCache
 from .buffers import BufferPool
 from .exchange import Services
+from .iam.account_rights import AccountRights
+from .iam.issuers import Issuers
+from .iam.service import QueryService
 from .protocol import CONNECTIONS_MAX, GatewayServer
 from .reply import ServerHead
 from .routing import Router
@@ -49,7 +55,7 @@ async def run_worker(config: Config, number: int, ready: Callable[[str], None]) 
     client = await connect(config, f"gateway {number}")
     try:
         endpoint = RunningEndpoint(
-            _services(config, client, credentials),
+            await _services(config, client, credentials),
             None if certificates is None else certificates.context,
         )
         loop.add_signal_handler(signal.SIGHUP, _reload, credentials, certificates)
@@ -101,17 +107,28 @@ def endpoint_of(config: Config) -> str:
     return f"{scheme}://{shown}:{config.gateway.port}"
 
 
-def _services(config: Config, client: Client, credentials: FileCredentialStore) -> Services:
+async def _services(config: Config, client: Client, credentials: FileCredentialStore) -> Services:
     options = config.gateway
+    clock = SystemClock()
+    identities = await IdentityStore.open(client.kv, clock, config.cluster_secret())
+    await identities.ensure_account(FIRST_ACCOUNT_ID, ROOT_NAME, options.uid, options.gid)
+    router = Router(options.base_domains)
+    authenticator = Authenticator(
+        StoreCredentials(credentials, identities.directory),
+        region=options.region,
+        signature_v2=options.signature_version_2,
+        bucket_of_host=router.bucket_of_host,
+    )
     return Services(
         meta=client.meta,
         data=client.data,
         executor=client.executor,
         buffers=BufferPool(),
-        clock=SystemClock(),
-        router=Router(options.base_domains),
-        authenticator=Authenticator(
-            credentials, region=options.region, signature_v2=options.signature_version_2
+        clock=clock,
+        router=router,
+        authenticator=authenticator,
+        control=QueryService(
+            identities, AccountRights(), Issuers(options.oidc_issuers), authenticator
         ),
         authorizer=AccountAuthorizer(),
         buckets=BucketCache(client.meta),

@@ -19,6 +19,8 @@ import uvloop
 from botocore.config import Config as BotoConfig
 
 from craqen.core.clock import SystemClock
+from craqen.core.identity.records import FIRST_ACCOUNT_ID
+from craqen.core.identity.store import IdentityStore
 from craqen.core.kv.memory import MemoryStore
 from craqen.core.kv.store import ReadTransaction
 from craqen.core.meta.local import LocalMetaStore
@@ -26,9 +28,13 @@ from craqen.core.meta.schema import session_range
 from craqen.core.options import MetaOptions
 from craqen.gateway.access.account import AccountAuthorizer
 from craqen.gateway.auth.authenticator import Authenticator
+from craqen.gateway.auth.store_credentials import StoreCredentials
 from craqen.gateway.bucket_info import BucketCache
 from craqen.gateway.buffers import BufferPool
 from craqen.gateway.exchange import Services
+from craqen.gateway.iam.account_rights import AccountRights
+from craqen.gateway.iam.issuers import Issuers
+from craqen.gateway.iam.service import QueryService
 from craqen.gateway.protocol import CONNECTIONS_MAX
 from craqen.gateway.reply import ServerHead
 from craqen.gateway.routing import Router
@@ -76,6 +82,8 @@ class Gateway:
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
         self.meta: LocalMetaStore
+        self.identities: IdentityStore
+        self.oidc_issuers: list[str] = []
         self._kv: MemoryStore
 
     async def _main(self) -> None:
@@ -87,14 +95,25 @@ class Gateway:
             options = MetaOptions(removal_grace_seconds=self._removal_grace_seconds)
             self.meta = await LocalMetaStore.open(kv, clock, options, description="test")
             executor = concurrent.futures.ThreadPoolExecutor(2)
+            self.identities = await IdentityStore.open(kv, clock, None)
+            await self.identities.ensure_account(FIRST_ACCOUNT_ID, "tester", 7, 8)
+            router = Router([BASE_DOMAIN])
+            authenticator = Authenticator(
+                StoreCredentials(OneUser(), self.identities.directory),
+                region=REGION,
+                bucket_of_host=router.bucket_of_host,
+            )
             services = Services(
                 meta=self.meta,
                 data=self.data,
                 executor=executor,
                 buffers=self.buffers,
                 clock=clock,
-                router=Router([BASE_DOMAIN]),
-                authenticator=Authenticator(OneUser(), region=REGION),
+                router=router,
+                authenticator=authenticator,
+                control=QueryService(
+                    self.identities, AccountRights(), Issuers(self.oidc_issuers), authenticator
+                ),
                 region=REGION,
                 authorizer=AccountAuthorizer(),
                 buckets=BucketCache(self.meta),
@@ -146,15 +165,25 @@ class Gateway:
         """The endpoint's URL."""
         return f"{'https' if self.secure else 'http'}://{self.host}"
 
-    def client(self, **options: Any) -> Any:
-        """A boto3 client; *options* go to its configuration."""
+    def client(
+        self,
+        *,
+        service: str = "s3",
+        keys: tuple[str, ...] = (ACCESS_KEY, SECRET_KEY),
+        **options: Any,
+    ) -> Any:
+        """A boto3 client for who has *keys* (with a session token as the third); *options* go to
+        its configuration."""
         options.setdefault("retries", {"max_attempts": 0})
         options.setdefault("s3", {"addressing_style": "path"})
-        return boto3.client(
-            "s3",
+        access_key, secret_key, *token = keys
+        make: Any = boto3.client  # its type knows services by name only
+        return make(
+            service,
             endpoint_url=self.url,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            aws_session_token=token[0] if token else None,
             region_name=REGION,
             verify=None if self.certificate is None else str(self.certificate),
             config=BotoConfig(**options),
