@@ -69,6 +69,9 @@ class Extent(Record, frozen=True):
     segment_offset: int
     layout: Layout
     dense: bool = True
+    encrypted_bytes: int = 0
+    """Of an encrypted segment, how long its plaintext is in all; 0: it is stored as it is. Offsets
+    and lengths count plaintext either way (core/crypt/pages.py)."""
 
 
 class Lock(Record, frozen=True):
@@ -80,9 +83,6 @@ class Lock(Record, frozen=True):
     retain_until_ns: int = 0
     legal_hold: str = ""
     """ON, OFF, or empty if it was never set."""
-    encrypted_bytes: int = 0
-    """Of an encrypted segment, how long its plaintext is in all; 0: it is stored as it is. Offsets
-    and lengths count plaintext either way (core/crypt/pages.py)."""
 
 
 class ObjectAttributes(Record, frozen=True):
