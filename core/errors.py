@@ -92,6 +92,10 @@ class LimitExceededError(CallerError):
     """A documented bound (links, extents, key or value size, transaction size) would be crossed."""
 
 
+class TokenReusedError(CallerError):
+    """A token that makes a request idempotent was used for another one before."""
+
+
 class WriteOffsetError(CallerError):
     """An append does not begin where the object ends."""
 

@@ -78,6 +78,24 @@ def write_conditions(headers: Headers) -> WriteConditions:
     return WriteConditions(if_match=_etags(match), if_none_match=_etags(none_match))
 
 
+def rename_conditions(headers: Headers) -> tuple[WriteConditions, WriteConditions]:
+    """The conditions of RenameObject on source and target."""
+    return _all_conditions(headers, "x-amz-rename-source-"), _all_conditions(headers, "")
+
+
+def _all_conditions(headers: Headers, prefix: str) -> WriteConditions:
+    dates: list[int | None] = []
+    for name in ("if-unmodified-since", "if-modified-since"):
+        seconds = parse_http_date(headers.get(prefix + name, ""))
+        dates.append(None if seconds is None else seconds * NANOSECONDS)
+    return WriteConditions(
+        if_match=_etags(headers.get(prefix + "if-match")),
+        if_none_match=_etags(headers.get(prefix + "if-none-match")),
+        if_unmodified_since_ns=dates[0],
+        if_modified_since_ns=dates[1],
+    )
+
+
 def delete_conditions(headers: Headers) -> WriteConditions:
     """The conditions of DeleteObject. Raises S3Error: InvalidArgument, NotImplemented."""
     match = headers.get("if-match")

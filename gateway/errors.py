@@ -58,6 +58,11 @@ ERRORS: dict[str, ErrorKind] = {
         400,
         "The Versioning element must be specified",
     ),
+    "IdempotencyParameterMismatch": ErrorKind(
+        400,
+        "Parameters on this idempotent request are inconsistent with parameters used in previous "
+        "request(s).",
+    ),
     "IllegalLocationConstraintException": ErrorKind(
         400,
         "The unspecified location constraint is incompatible for the region specific endpoint "
@@ -251,6 +256,7 @@ _CODES: dict[type[core.CraqenError], str] = {
     core.PermissionDeniedError: "AccessDenied",
     core.NameTooLongError: "KeyTooLongError",
     core.InvalidArgumentError: "InvalidArgument",
+    core.TokenReusedError: "IdempotencyParameterMismatch",
     core.WriteOffsetError: "InvalidWriteOffset",
     core.PreconditionFailedError: "PreconditionFailed",
     core.InvalidPartError: "InvalidPart",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..errors import NotFoundError, PreconditionFailedError
 from .records import Inode, WriteConditions
 
+_SECOND = 1_000_000_000
+
 
 def check_conditions(conditions: WriteConditions, present: Inode | None, what: str) -> None:
     """Raise PreconditionFailedError if a condition does not hold, NotFoundError if one asks for an
@@ -29,11 +31,23 @@ def check_conditions(conditions: WriteConditions, present: Inode | None, what: s
             f"{what}: its size is {present.size}", condition="x-amz-if-match-size"
         )
     wanted = conditions.if_match_mtime_ns
-    if wanted is not None and wanted // 1_000_000_000 != present.mtime_ns // 1_000_000_000:
+    if wanted is not None and wanted // _SECOND != present.mtime_ns // _SECOND:
         raise PreconditionFailedError(
             f"{what}: was modified at another time",
             condition="x-amz-if-match-last-modified-time",
         )
+    _check_dates(conditions, present, what)
+
+
+def _check_dates(conditions: WriteConditions, present: Inode, what: str) -> None:
+    """As HTTP has it, entity tags beat dates."""
+    modified = present.mtime_ns // _SECOND
+    limit = conditions.if_unmodified_since_ns
+    if limit is not None and not conditions.if_match and modified > limit // _SECOND:
+        raise PreconditionFailedError(f"{what}: was modified", condition="If-Unmodified-Since")
+    limit = conditions.if_modified_since_ns
+    if limit is not None and not conditions.if_none_match and modified <= limit // _SECOND:
+        raise PreconditionFailedError(f"{what}: was not modified", condition="If-Modified-Since")
 
 
 def _matches(etag: str, wanted: tuple[str, ...]) -> bool:

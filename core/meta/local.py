@@ -10,13 +10,13 @@ from .appends import Appends
 from .buckets import Buckets
 from .context import MetaContext
 from .files import Files
+from .key_renames import KeyRenames
 from .life import Life
 from .listing import Listings
 from .lock_calls import LockCalls
 from .multipart import Multipart
 from .objects import Objects
 from .records import Inode, InodeType
-from .renames import Renames
 from .schema import inode_key
 from .tree import put_inode
 from .version_listing import VersionListings
@@ -33,7 +33,7 @@ class LocalMetaStore(
     VersionListings,
     Multipart,
     Files,
-    Renames,
+    KeyRenames,
     Writes,
     Xattrs,
     Life,

@@ -221,6 +221,10 @@ class WriteConditions(msgspec.Struct, frozen=True, gc=False):
     if_match_size: int | None = None
     if_match_mtime_ns: int | None = None
     """Compared in whole seconds, as the HTTP date of the header has no more."""
+    if_unmodified_since_ns: int | None = None
+    """Counts only where ``if_match`` is empty; whole seconds."""
+    if_modified_since_ns: int | None = None
+    """Counts only where ``if_none_match`` is empty; whole seconds."""
 
 
 NO_CONDITIONS = WriteConditions()

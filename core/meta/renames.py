@@ -143,6 +143,15 @@ class Renames:
         clear_directory(tx, old.inode_id)
         await remove_entry(tx, parent_id, stored)
 
+    async def _free_folder_name(
+        self, tx: Transaction, parent_id: int, name: bytes, old: Entry | None, entry: Entry
+    ) -> None:
+        """Make way for the folder *entry*, where *old* is now. Raises as ``_make_way``."""
+        stored = name + b"/"
+        if old is not None:
+            await self._make_way(tx, parent_id, (stored, old), entry)
+        await _refuse_hidden(tx, parent_id, stored)
+
     async def _place(
         self,
         tx: Transaction,

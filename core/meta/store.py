@@ -169,6 +169,25 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def rename_object(
+        self,
+        bucket: str,
+        source: bytes,
+        target: bytes,
+        owner: Owner,
+        *,
+        source_conditions: WriteConditions = NO_CONDITIONS,
+        conditions: WriteConditions = NO_CONDITIONS,
+        token: str = "",
+    ) -> None:
+        """Give *source* the key *target*, in place of what is there. Names that end in a slash: all
+        that is below moves, however much, if nothing is below *target*.
+
+        With a *token* it is done once, however often it is asked for. Raises TokenReusedError,
+        NotEmptyError, InvalidArgumentError (a prefix into itself), ObjectLockedError.
+        """
+        ...
+
     async def delete_object(
         self,
         bucket: str,
