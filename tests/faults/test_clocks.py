@@ -11,7 +11,7 @@ from craqen.tests.faults.trial import under_load
 
 HOURS = 3600.0
 JUMPS = (2 * HOURS, -2 * HOURS, 0.0)
-HOLD_SECONDS = 2 * ORPHAN_HUNT_SECONDS
+HOLD_SECONDS = ORPHAN_HUNT_SECONDS + 5
 """For how long a jump lasts: within it, the manager looks at least once for clients that are
 gone."""
 
