@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import mmap
 import os
 import signal
 import tempfile
@@ -53,7 +54,9 @@ class Store:
         self.local.start()
         config = load_config(str(folder / "run" / "effective.yaml"), {})
         self.client: Client = runner.run(connect(config, "bench"))
-        self._data = memoryview(os.urandom(CHUNK_BYTES))
+        # As a door's buffers are: whole pages, which may go past the page cache.
+        self._data = memoryview(mmap.mmap(-1, CHUNK_BYTES))
+        self._data[:] = os.urandom(CHUNK_BYTES)
 
     def storage_processes(self) -> list[int]:
         """Process ids of the storage nodes."""

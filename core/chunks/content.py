@@ -19,6 +19,7 @@ from ..checksum import combine_page_checksums, page_checksums
 from ..errors import DiskError, NoSpaceError
 from ..ids import ChunkId, UpdateToken
 from ..limits import CHECKSUM_PAGE_BYTES
+from .direct import fits, write_pages
 from .integrity import BlockContent, PageSummer
 from .store import Block, ChunkStore, ChunkVersion
 
@@ -75,6 +76,7 @@ def content_of(store: ChunkStore, chunk_id: ChunkId, version: ChunkVersion) -> B
         version.length_bytes,
         version.page_crcs,
         version.crc32c,
+        store.open_direct(block.file_id),
     )
 
 
@@ -93,7 +95,8 @@ def plan_replace(store: ChunkStore, data: memoryview) -> Draft:
     InvalidArgumentError."""
     block = store.reserve(max(1, data.nbytes))
     descriptor = _descriptor(store, block)
-    return Draft(block, True, data.nbytes, lambda: _replace(descriptor, block, data))
+    direct = store.open_direct(block.file_id)
+    return Draft(block, True, data.nbytes, lambda: _replace(descriptor, direct, block, data))
 
 
 def plan_write(
@@ -161,8 +164,8 @@ def _descriptor(store: ChunkStore, block: Block) -> int:
         raise
 
 
-def _replace(descriptor: int, block: Block, data: memoryview) -> NewContent:
-    _write(descriptor, block, 0, data)
+def _replace(descriptor: int, direct: int, block: Block, data: memoryview) -> NewContent:
+    _write(descriptor, block, 0, data, direct)
     pages = page_checksums(data)
     return NewContent(block, data.nbytes, combine_page_checksums(pages, data.nbytes), pages)
 
@@ -260,10 +263,14 @@ def _scratch_buffer() -> memoryview:
     return buffer
 
 
-def _write(descriptor: int, block: Block, position: int, data: memoryview) -> None:
+def _write(
+    descriptor: int, block: Block, position: int, data: memoryview, direct: int = -1
+) -> None:
     assert position + data.nbytes <= block.capacity_bytes
     done = 0
     try:
+        if direct >= 0 and fits(data, block.offset_bytes + position):
+            done = write_pages(direct, data, block.offset_bytes + position)
         while done < data.nbytes:
             done += os.pwrite(descriptor, data[done:], block.offset_bytes + position + done)
     except OSError as error:

@@ -206,6 +206,10 @@ class FileChunkStore(ChunkStore):
         """The block file's descriptor. Raises DataLossError if it is gone, DiskError."""
         return self._folder.open_file(file_id)
 
+    def open_direct(self, file_id: int) -> int:
+        """The block file's descriptor past the page cache, or -1. Raises as ``open_file``."""
+        return self._folder.open_direct(file_id)
+
     def _reserve_more(self, length_bytes: int) -> Block:
         """No block of the class is free: end quarantines, grow a block file, or borrow."""
         self.tick()

@@ -18,6 +18,7 @@ import yaml
 
 from ..errors import DataLossError, DiskError, NoSpaceError, OperatorError
 from .allocator import CLASS_SIZES, FILES_PER_CLASS_MAX, Growth, number_of
+from .direct import open_direct
 from .index import FULL_ERRNOS
 from .store import Block
 
@@ -43,6 +44,7 @@ class TargetFolder:
             "target_id": int(target_id),
         }
         self._descriptors: dict[int, int] = {}
+        self._direct: dict[int, int] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _lock(folder)
@@ -118,6 +120,14 @@ class TargetFolder:
         self._descriptors[file_id] = descriptor
         return descriptor
 
+    def open_direct(self, file_id: int) -> int:
+        """Another descriptor, past the page cache; -1: there is no such way. Raises as
+        ``open_file``."""
+        direct = self._direct.get(file_id)
+        if direct is None:
+            direct = self._direct[file_id] = open_direct(self.open_file(file_id))
+        return direct
+
     def allocate(self, growth: Growth) -> None:
         """Give *growth* its space on disk. Raises NoSpaceError, DiskError."""
         descriptor = self._descriptors.get(growth.file_id)
@@ -137,6 +147,10 @@ class TargetFolder:
 
     def close(self) -> None:
         """Close the block files and let go of the folder."""
+        for direct in self._direct.values():
+            if direct >= 0:
+                os.close(direct)
+        self._direct.clear()
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()

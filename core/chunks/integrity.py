@@ -15,6 +15,7 @@ from ..checksum import crc32c
 from ..errors import DataLossError, DiskError
 from ..ids import ChunkId
 from ..limits import CHECKSUM_PAGE_BYTES
+from .direct import fits, is_cached, read_pages
 
 SCRATCH_BYTES = 4 * CHECKSUM_PAGE_BYTES  # stays in a core's own cache while it is summed
 assert SCRATCH_BYTES % CHECKSUM_PAGE_BYTES == 0
@@ -32,7 +33,15 @@ def _scratch_buffer() -> memoryview:
 class BlockContent:
     """The bytes of one committed chunk version in a block file, and their checksums."""
 
-    __slots__ = ("chunk_id", "crc32c", "descriptor", "length_bytes", "offset_bytes", "page_crcs")
+    __slots__ = (
+        "_direct",
+        "chunk_id",
+        "crc32c",
+        "descriptor",
+        "length_bytes",
+        "offset_bytes",
+        "page_crcs",
+    )
 
     def __init__(
         self,
@@ -42,13 +51,16 @@ class BlockContent:
         length_bytes: int,
         page_crcs: bytes,
         crc: int,
+        direct: int = -1,
     ) -> None:
+        """*direct*: a descriptor of the same file for large reads past the page cache, or -1."""
         self.chunk_id = chunk_id
         self.descriptor = descriptor
         self.offset_bytes = offset_bytes
         self.length_bytes = length_bytes
         self.page_crcs = page_crcs
         self.crc32c = crc
+        self._direct = direct
 
     def read_into(self, chunk_offset: int, into: memoryview) -> None:
         """Fill *into* with verified bytes from *chunk_offset*; the range lies inside the chunk.
@@ -154,9 +166,24 @@ class BlockContent:
                 )
             page += 1
 
+    def _read_pages(self, position: int, into: memoryview) -> int:
+        try:
+            return read_pages(self._direct, into, self.offset_bytes + position)
+        except OSError as error:
+            raise DiskError(
+                f"chunk {self.chunk_id.segment_id:x}.{self.chunk_id.index}: byte {position} "
+                f"cannot be read: {error.strerror}"
+            ) from error
+
     def _pread(self, position: int, into: memoryview) -> None:
         done = 0
         start = self.offset_bytes + position
+        if (
+            self._direct >= 0
+            and fits(into, start)
+            and not is_cached(self.descriptor, start, len(into))
+        ):
+            done = self._read_pages(position, into)
         while done < len(into):
             target = into[done:] if done else into
             try:

@@ -214,6 +214,11 @@ class ChunkStore(Protocol):
         it. Raises DataLossError if there is no such file."""
         ...
 
+    def open_direct(self, file_id: int) -> int:
+        """Return another descriptor of the block file, for whole pages past the page cache; -1 if
+        there is no such way. The store keeps owning it. Raises as ``open_file``."""
+        return -1
+
     async def apply(self, changes: Sequence[IndexChange], *, durable: bool = True) -> None:
         """Carry out *changes* in order, atomically.
 

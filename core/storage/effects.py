@@ -191,6 +191,9 @@ class EffectRunner(ABC):
             return
         if work.fresh_block is not None and not work.adopted:
             self.store.release(work.fresh_block)
+        work.data = None
+        if work.read_back is not None:
+            work.read_back.give_back()
         if work.room is not None:
             work.room.leave(work.update.length_bytes)
         if not work.answer.done():
@@ -239,7 +242,8 @@ class EffectRunner(ABC):
         room = self._rooms.read_back(self.replica.view.successors)
         await room.enter(update.length_bytes)
         work.room = room
-        data = memoryview(bytearray(update.length_bytes))
+        work.read_back = self._rooms.buffers.take(update.length_bytes)
+        data = work.read_back.view
         chunk_id = ChunkId(update.segment_id, update.chunk_index)
         try:
             source = BlockContent(
@@ -249,6 +253,7 @@ class EffectRunner(ABC):
                 update.length_bytes,
                 update.page_crcs,
                 update.crc32c,
+                self.store.open_direct(block.file_id),
             )
             await self._in_thread(lambda: source.read_into(0, data))
         except DataLossError as error:

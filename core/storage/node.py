@@ -260,9 +260,12 @@ class StorageNode:
         room = self.rooms.received(target.replica.view.successors)
         await room.enter(update.length_bytes)
         try:
-            data = memoryview(bytearray(update.length_bytes))
-            await request.pull(update.buffer, data)
-            return await target.update(update, data)
+            buffer = self.rooms.buffers.take(update.length_bytes)
+            try:
+                await request.pull(update.buffer, buffer.view)
+                return await target.update(update, buffer.view)
+            finally:
+                buffer.give_back()
         finally:
             room.leave(update.length_bytes)
 
@@ -311,13 +314,17 @@ class StorageNode:
             room = self.rooms.read
             await room.enter(length)
             try:
-                data = memoryview(bytearray(length))
-                if length:
-                    await target.read(content, chunk_id, item.offset_bytes, data)
-                await request.push(number, data)
+                buffer = self.rooms.buffers.take(length)
+                try:
+                    if length:
+                        await target.read(content, chunk_id, item.offset_bytes, buffer.view)
+                    await request.push(number, buffer.view)
+                    crc = crc32c(buffer.view)
+                finally:
+                    buffer.give_back()
             finally:
                 room.leave(length)
-            return ReadResult(_OK, content.version, length, crc32c(data))
+            return ReadResult(_OK, content.version, length, crc)
         except CraqenError as error:
             return ReadResult(status_of(error))
 

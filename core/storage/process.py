@@ -31,7 +31,7 @@ from .target import Target
 from .targets import Targets
 from .upkeep import Upkeep
 
-THREADS = 4  # disk work that releases the interpreter lock
+THREADS = 8  # disk work: it releases the interpreter lock, and most of it waits for disks
 TICK_SECONDS = 1.0
 
 

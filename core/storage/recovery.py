@@ -132,9 +132,12 @@ class _Recovery:
         room = self._rooms.read
         await room.enter(length)
         try:
-            data = memoryview(bytearray(length))
-            await target.read(content, chunk_id, 0, data)
-            await request.push(0, data)
+            buffer = self._rooms.buffers.take(length)
+            try:
+                await target.read(content, chunk_id, 0, buffer.view)
+                await request.push(0, buffer.view)
+            finally:
+                buffer.give_back()
         finally:
             room.leave(length)
 

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Final
 
 from ..limits import MIB
+from .buffers import BufferPool
 
 RECEIVED_BYTES_MAX: Final = 128 * MIB  # of updates under way, per number of targets still to pass
 READ_BACK_BYTES_MAX: Final = 128 * MIB  # contents read from our blocks to be forwarded, the same
@@ -86,6 +87,8 @@ class Rooms:
         kinds = range(SUCCESSORS_TOLD_APART_MAX + 1)
         self._received = [Room(RECEIVED_BYTES_MAX) for _ in kinds]
         self._read_back = [Room(READ_BACK_BYTES_MAX) for _ in kinds]
+        self.buffers = BufferPool()
+        """Where the bytes themselves lie."""
         self.read = Room(READ_BYTES_MAX)
         self.copied = Room(COPIED_BYTES_MAX)
         """A replica that is being filled is the last of its chain: it waits for nobody."""

@@ -95,11 +95,20 @@ class Transfers:
         room = self._rooms.read_back(successors) if effect.mark is None else self._rooms.copied
         await room.enter(length)
         try:
-            data = memoryview(bytearray(length))
-            await self._read(content, effect.chunk_id, data, effect.as_it_is)
-            return await self._send(
-                effect, UpdateKind.REPLACE, data, 0, length, content.crc32c, content.page_crcs
-            )
+            buffer = self._rooms.buffers.take(length)
+            try:
+                await self._read(content, effect.chunk_id, buffer.view, effect.as_it_is)
+                return await self._send(
+                    effect,
+                    UpdateKind.REPLACE,
+                    buffer.view,
+                    0,
+                    length,
+                    content.crc32c,
+                    content.page_crcs,
+                )
+            finally:
+                buffer.give_back()
         finally:
             room.leave(length)
 

@@ -15,6 +15,7 @@ from ..errors import ChecksumMismatchError, InvalidArgumentError
 from ..ids import ChunkId, UpdateToken
 from ..limits import CHECKSUM_PAGE_BYTES
 from ..wire.messages import Update, UpdateKind
+from .buffers import Buffer
 from .rooms import Room
 
 
@@ -32,6 +33,8 @@ class Work:
     on_adopted: Callable[[], None] | None = None
     """Told once the block given with the request belongs to the index."""
     adopted: bool = False
+    read_back: Buffer | None = None
+    """What ``data`` is when it was read back."""
     room: Room | None = None
     """Where the bytes that were read back from ``block`` to be forwarded have their place."""
 
@@ -56,11 +59,9 @@ def check_bytes(update: Update, data: memoryview) -> None:
     """Raise ChecksumMismatchError unless *data* is what *update* states; a copy that is to be as
     damaged as the original must only state checksums that fit each other."""
     if not update.as_it_is:
-        if crc32c(data) != update.crc32c:
-            raise ChecksumMismatchError(
-                f"chunk {update.segment_id:x}.{update.chunk_index}: the bytes received have "
-                f"another checksum than stated"
-            )
+        # Those of a whole content are summed, and held against it, when they are written.
+        if update.kind != UpdateKind.REPLACE and crc32c(data) != update.crc32c:
+            raise _mismatch(update)
         return
     if not update.sync_session or update.kind != UpdateKind.REPLACE:
         raise InvalidArgumentError("only copies that a resync makes are taken as they are")
@@ -79,7 +80,7 @@ def draft_of(store: ChunkStore, work: Work, base: ChunkVersion | None) -> Draft:
     if update.kind != UpdateKind.REPLACE:
         return plan_write(store, chunk_id, base, update.offset_bytes, data)
     draft = plan_replace(store, data)
-    return _as_stated(draft, update) if update.as_it_is else draft
+    return _as_stated(draft, update) if update.as_it_is else _if_as_stated(draft, update)
 
 
 def _as_stated(draft: Draft, update: Update) -> Draft:
@@ -90,6 +91,26 @@ def _as_stated(draft: Draft, update: Update) -> Draft:
         return replace(made, crc32c=update.crc32c, page_crcs=update.page_crcs)
 
     return replace(draft, write=write)
+
+
+def _if_as_stated(draft: Draft, update: Update) -> Draft:
+    """The same, refused if the bytes are not what the update states: found out where they are
+    summed anyway."""
+
+    def write() -> NewContent:
+        made = draft.write()
+        if made.crc32c != update.crc32c:
+            raise _mismatch(update)
+        return made
+
+    return replace(draft, write=write)
+
+
+def _mismatch(update: Update) -> ChecksumMismatchError:
+    return ChecksumMismatchError(
+        f"chunk {update.segment_id:x}.{update.chunk_index}: the bytes received have another "
+        f"checksum than stated"
+    )
 
 
 def check_replace(update: Update, block: Block) -> None:

@@ -191,6 +191,10 @@ class SimulatedStore:
         """Give back a reserved block that a client may be writing to."""
         self._allocator.release_seen(block, self._process.clock())
 
+    def open_direct(self, file_id: int) -> int:
+        """Memory has no page cache before it."""
+        return -1
+
     def open_file(self, file_id: int) -> int:
         """The descriptor of a block file."""
         return self.disk.files[file_id]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from craqen.core.client.block_file import ALIGNMENT_BYTES, DIRECT_BYTES_MIN, BlockFile
+from craqen.core.chunks.direct import ALIGNMENT_BYTES, DIRECT_BYTES_MIN
+from craqen.core.client.block_file import BlockFile
 from craqen.core.limits import MIB
 
 FILE_BYTES = 4 * MIB

@@ -66,7 +66,9 @@ def test_a_returning_replica_gets_what_changed_and_no_more(tmp_path: Path) -> No
             first = await chain.put(ChunkId(9, 9), b"new", token)
             await come_back(chain, 2, 1, 3)
             assert chain.contents(2) == chain.contents(1)
-            sent = chain.nodes[3].upkeep.resyncs.bytes_sent
+            resyncs = chain.nodes[3].upkeep.resyncs
+            await until(lambda: resyncs.completed == 1)
+            sent = resyncs.bytes_sent
             assert written <= sent <= 1.1 * written
             chain.table((2, SERVING), (1, SERVING), (3, SERVING))
             for chunk_id, data in model.items():
