@@ -20,6 +20,7 @@ from ..manager.client import ManagerClient
 from ..options import Config
 from . import admin_show as show
 from .admin_chunks import CHUNKS_SHOWN, query
+from .admin_identity_parser import add_identity_commands
 from .fsck_command import check_store
 
 TABLE_FILE_BYTES_MAX = 15 << 20  # what one message to the manager holds, with room
@@ -36,7 +37,7 @@ class AdminCommand:
     """Ask the primary manager, or have it change something."""
 
     name = "admin"
-    help = "look after the cluster: status, nodes, targets, chains, rebalance, options"
+    help = "look after the cluster: status, nodes, targets, chains, rebalance, options, users"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.epilog = EPILOG
@@ -61,6 +62,7 @@ class AdminCommand:
         _add_table_commands(_group(commands, "table", "show or upload the routing table"))
         _add_placement_commands(commands)
         _add_option_commands(_group(commands, "config", "options that change while running"))
+        add_identity_commands(commands, _group, _leaf)
         leaf = _leaf(
             _group(commands, "chunk", "where data is"),
             "query",
