@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ...core.errors import AlreadyExistsError
+from ...core.meta.records import Bucket
 from .. import documents
+from ..access.account import owns
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
 from ..listings import decode_token, encode_token
@@ -30,14 +32,24 @@ async def list_buckets(exchange: Exchange) -> Reply:
     token = query.get("continuation-token")
     after = decode_token(token).decode() if token else ""
     prefix = query.get("prefix", "")
-    services = exchange.services
-    buckets = await services.meta.list_buckets(prefix=prefix, after=after, limit=limit + 1)
+    buckets = await _own_buckets(exchange, prefix, after, limit + 1)
     next_token = encode_token(buckets[limit - 1].name.encode()) if len(buckets) > limit else None
     region = query.get("bucket-region")
     shown = [bucket for bucket in buckets[:limit] if not region or _region(exchange) == region]
     return xml_reply(
         documents.list_buckets(shown, exchange.person, prefix=prefix, next_token=next_token)
     )
+
+
+async def _own_buckets(exchange: Exchange, prefix: str, after: str, limit: int) -> list[Bucket]:
+    """The account's first *limit* buckets behind *after*."""
+    found: list[Bucket] = []
+    while True:
+        page = await exchange.services.meta.list_buckets(prefix=prefix, after=after, limit=limit)
+        found += [bucket for bucket in page if owns(exchange.identity, bucket.owner)]
+        if len(page) < limit or len(found) >= limit:
+            return found[:limit]
+        after = page[-1].name
 
 
 def _region(exchange: Exchange) -> str:
@@ -64,6 +76,9 @@ async def create_bucket(exchange: Exchange) -> Reply:
             object_lock=exchange.headers.get(_OBJECT_LOCK, "").lower() == "true",
         )
     except AlreadyExistsError:
+        record = (await services.buckets.get(exchange.bucket)).record
+        if not owns(exchange.identity, record.owner):
+            raise S3Error("BucketAlreadyExists") from None
         if services.region != "us-east-1":
             raise
     return Reply(200, {"Location": f"/{exchange.bucket}"})

@@ -289,3 +289,27 @@ def test_calls_that_are_none(raw: RawClient, gateway: Gateway) -> None:
     assert answer("Action=ListUsers") == (403, "MissingAuthenticationToken")
     assert answer("Action=%ff") == (400, "MalformedInput")
     assert answer("&".join(f"a{number}=b" for number in range(600))) == (400, "MalformedInput")
+
+
+def test_accounts_see_their_own_buckets_only(gateway: Gateway, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"mine")
+    other = gateway.call(gateway.identities.create_account("buckets"))
+    made, secret = gateway.call(gateway.identities.create_access_key(other.account_id, ""))
+    theirs = gateway.client(keys=(made.access_key, secret))
+    assert theirs.list_buckets()["Buckets"] == []
+    assert code_of(theirs.get_object, Bucket=bucket, Key="k") == (403, "AccessDenied")
+    assert code_of(theirs.list_objects_v2, Bucket=bucket) == (403, "AccessDenied")
+    region = {"LocationConstraint": s3.meta.region_name}
+    again = code_of(theirs.create_bucket, Bucket=bucket, CreateBucketConfiguration=region)
+    assert again == (409, "BucketAlreadyExists")
+    theirs.create_bucket(Bucket="of-another-account", CreateBucketConfiguration=region)
+    listed = theirs.list_buckets()
+    assert [one["Name"] for one in listed["Buckets"]] == ["of-another-account"]
+    assert listed["Owner"] == {"ID": other.canonical_id, "DisplayName": "buckets"}
+    source = {"Bucket": bucket, "Key": "k"}
+    stolen = {"Bucket": "of-another-account", "Key": "k", "CopySource": source}
+    assert code_of(theirs.copy_object, **stolen) == (403, "AccessDenied")
+    theirs.put_object(Bucket="of-another-account", Key="k", Body=b"theirs")
+    theirs.delete_object(Bucket="of-another-account", Key="k")
+    theirs.delete_bucket(Bucket="of-another-account")
+    theirs.close()
