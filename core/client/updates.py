@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Updater:
         self._routes = routes
         self._client_id = client_id
         self._sequences: list[int] = [0] * CHANNELS_MAX
-        self._free = list(range(CHANNELS_MAX))
+        self._free = deque(range(CHANNELS_MAX))
         self._available = asyncio.Semaphore(CHANNELS_MAX)
 
     async def make(self, updates: Sequence[ChunkUpdate]) -> list[UpdateResult | CraqenError]:
@@ -76,8 +77,12 @@ class Updater:
                 tokens.append(await self._take_token())
             await self._until_done(updates, tokens, results)
         finally:
-            for token in tokens:
-                self._free.append(token.channel)
+            for token, result in zip(tokens, results, strict=False):
+                if isinstance(result, UpdateResult):
+                    self._free.append(token.channel)
+                else:
+                    # It may still be under way: its channel is the last to be used again.
+                    self._free.appendleft(token.channel)
                 self._available.release()
         return [result for result in results if result is not None]
 

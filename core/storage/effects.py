@@ -46,6 +46,7 @@ from ..errors import (
     CraqenError,
     DataLossError,
     DiskError,
+    NoSpaceError,
     UnavailableError,
 )
 from ..ids import ChunkId, UpdateToken
@@ -57,6 +58,7 @@ from .work import Work, draft_of
 
 INLINE_WORK_BYTES_MAX = 128 * KIB  # above it a thread costs less than holding up the event loop
 FORWARD_RETRY_SECONDS = (0.02, 0.1, 0.5, 1.0)
+NO_SPACE_SECONDS = 2 * FORWARD_RETRY_SECONDS[-1]
 
 T = TypeVar("T")
 
@@ -88,6 +90,8 @@ class EffectRunner(ABC):
         self._work: dict[int, Work] = {}
         self._asked: dict[int, asyncio.Future[Reply]] = {}
         """Who waits for what is no update."""
+        self._no_space_until = 0.0
+        """Until when a successor counts as full: a while after it last refused an update so."""
         self._settled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushes: set[asyncio.Task[None]] = set()
@@ -315,6 +319,9 @@ class EffectRunner(ABC):
             )
 
     def _forward_failed(self, effect: Forward, error: CraqenError) -> None:
+        if isinstance(error, NoSpaceError):
+            # The update that was refused is repeated more often than this.
+            self._no_space_until = self._loop.time() + NO_SPACE_SECONDS
         self._step(ForwardFailed(effect.request_id, effect.attempt, error))
         self._retry_later(effect.request_id, effect.attempt)
 

@@ -32,7 +32,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..ids import ChunkId
-from ..wire.messages import Update
+from ..wire.messages import Update, UpdateKind
 from .effects import EffectRunner
 from .work import Work, check_bytes, event_of
 
@@ -97,6 +97,7 @@ class Target(EffectRunner):
         self.check_open()
         if data is not None:
             check_bytes(update, data)
+        self._check_successors(update)
         request_id = next(self._requests)
         work = Work(update, data, block, self._loop.create_future(), on_adopted=on_adopted)
         self._work[request_id] = work
@@ -111,6 +112,14 @@ class Target(EffectRunner):
             if self.damage is not None and self.damage.may_mend(self, chunk_id):
                 raise UnavailableError(f"{reply.error}: it is being repaired")
         return self._checked(reply)
+
+    def _check_successors(self, update: Update) -> None:
+        """Raise NoSpaceError for a client's update that would only be held here, since a successor
+        has no space: it would take space here until that has some."""
+        takes_space = update.kind in (UpdateKind.WRITE, UpdateKind.REPLACE)
+        if takes_space and update.version == 0 and self._loop.time() < self._no_space_until:
+            chain_id = self.replica.chain.chain_id
+            raise NoSpaceError(f"chain {chain_id}: the disk of another target is full: free space")
 
     def _checked(self, reply: Reply) -> Reply:
         """*reply* unless it is an error, which is raised."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from craqen.core.checksum import crc32c
-from craqen.core.errors import DataLossError, UnavailableError
-from craqen.core.ids import ChunkId
+from craqen.core.chunks.store import Block
+from craqen.core.errors import DataLossError, NoSpaceError, UnavailableError
+from craqen.core.ids import ChunkId, UpdateToken
 from craqen.core.limits import KIB
 from craqen.tests.core.storage.small_chain import (
     OFFLINE,
@@ -357,5 +358,39 @@ def test_a_lost_record_at_a_chain_of_one_may_be_replaced(tmp_path: Path) -> None
                 await chain.read(1, CHUNKS[0], 10)
             await chain.put(CHUNKS[0], b"again")
             assert await chain.read(1, CHUNKS[0], 10) == b"again"
+
+    asyncio.run(scene())
+
+
+def test_a_full_successor_is_told_of_at_once_and_takes_little_space_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with small_chain(tmp_path, 3) as chain:
+            await chain.put(CHUNKS[0], b"old")
+            full = chain.nodes[2].target.store
+
+            def refuse(length_bytes: int) -> Block:
+                raise NoSpaceError(f"no {length_bytes} bytes")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(full, "reserve", refuse)
+                for chunk_id in CHUNKS:
+                    with pytest.raises(NoSpaceError):
+                        await chain.put(chunk_id, b"new", UpdateToken(5, 2 + chunk_id.index, 1))
+                head = chain.nodes[1].target.store
+                held = [one for one in head.scan(ChunkId(0, 0), 1000) if one.pending is not None]
+                assert [one.chunk_id for one in held] == [CHUNKS[0]]
+                assert await chain.read(3, CHUNKS[0], 3) == b"old"
+            # There is space again: what was held is done, and new updates are taken.
+            await until(lambda: not any(one.pending for one in head.scan(ChunkId(0, 0), 1000)))
+            assert await chain.read(1, CHUNKS[0], 3) == b"new"
+            while True:
+                try:
+                    await chain.put(CHUNKS[1], b"next")
+                    break
+                except NoSpaceError:
+                    await asyncio.sleep(0.1)
+            assert chain.contents(1) == chain.contents(2) == chain.contents(3)
 
     asyncio.run(scene())
