@@ -25,6 +25,9 @@ from ..client.connect import Client, connect
 from ..config import load_config
 from ..limits import MIB
 from ..meta.records import Extent
+from .chain_reads import CHUNK_BYTES as HOT_BYTES
+from .chain_reads import CHUNKS, report_scaling, scaling
+from .chain_resync import resyncs
 from .measure import Report, Sample, add_runs, command_line, descendants, measure, median
 from .store import LocalStore
 
@@ -37,6 +40,7 @@ LOAD_BYTES: Final = 200_000
 OPTIONS: Final = (
     f"CRAQEN_STORAGE_DISKS={[f'disk{number}' for number in range(1, NODES + 1)]}",
     f"CRAQEN_CLUSTER_LEASE_SECONDS={LEASE_SECONDS}",
+    "CRAQEN_STORAGE_LISTEN=tcp://127.0.0.1:0",
     "CRAQEN_META_REMOVAL_GRACE_SECONDS=0",
 )
 
@@ -52,8 +56,8 @@ class Store:
             options=(*OPTIONS, f"CRAQEN_STORAGE_REPLICAS={replicas}"),
         )
         self.local.start()
-        config = load_config(str(folder / "run" / "effective.yaml"), {})
-        self.client: Client = runner.run(connect(config, "bench"))
+        self.config = load_config(str(folder / "run" / "effective.yaml"), {})
+        self.client: Client = runner.run(connect(self.config, "bench"))
         # As a door's buffers are: whole pages, which may go past the page cache.
         self._data = memoryview(mmap.mmap(-1, CHUNK_BYTES))
         self._data[:] = os.urandom(CHUNK_BYTES)
@@ -72,6 +76,22 @@ class Store:
         for _ in range(WRITES):
             await put(self.client, self._data)
         return WRITES
+
+    async def hot_chunks(self, count: int) -> list[Extent]:
+        """Write *count* segments of one small chunk each, all on the same chain."""
+        routing = self.client.routing.routing
+        found: list[Extent] = []
+        chain_id = routing.chains()[0].chain_id
+        while len(found) < count:
+            await self.client.meta.ensure_ids(1)
+            segment = self.client.meta.new_segment_id()
+            layout = self.client.meta.layout_of(segment, in_place=False)
+            if routing.chain_for(layout.table_id, layout.stripe_seed, 0).chain_id != chain_id:
+                continue
+            writer = self.client.data.new_segment(segment, layout, length_bytes=HOT_BYTES)
+            await writer.write(self._data[:HOT_BYTES])
+            found += await writer.finish()
+        return found
 
     def close(self) -> None:
         """Stop it."""
@@ -159,6 +179,33 @@ async def _kill_each(store: Store) -> float:
     return longest
 
 
+def reads(folder: Path, runs: int, runner: asyncio.Runner, report: Report) -> None:
+    """Rows of reading hot chunks of one chain that has 1, 2, 3 replicas."""
+    found = []
+    for replicas in range(1, NODES + 1):
+        store = Store(folder / f"reads-{replicas}", replicas, runner)
+        try:
+            extents = runner.run(store.hot_chunks(CHUNKS))
+            table = store.client.routing.routing.table
+            processes = store.storage_processes()
+            rate, busiest = scaling(table, store.local, extents, processes, runs)
+            found.append((replicas, rate, busiest))
+        finally:
+            store.close()
+    report_scaling(found, report)
+
+
+def recoveries(store: Store, folder: Path, runner: asyncio.Runner, report: Report) -> None:
+    """Rows of resyncs of a store with three replicas."""
+    processes = store.storage_processes()
+
+    async def put_one(data: memoryview) -> None:
+        await store.client.meta.ensure_ids(1)
+        await put(store.client, data)
+
+    runner.run(resyncs(store.config, put_one, folder, processes, report))
+
+
 def losses(store: Store, runner: asyncio.Runner, report: Report) -> None:
     """The row of killed nodes."""
     longest = runner.run(_kill_each(store))
@@ -187,8 +234,10 @@ def main(arguments: list[str]) -> int:
         tempfile.TemporaryDirectory(prefix="craqen-bench-") as name,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
+        reads(Path(name), options.runs, runner, report)
         store = replication(Path(name), options.runs, runner, report)
         try:
+            recoveries(store, Path(name), runner, report)
             losses(store, runner, report)
         finally:
             store.close()

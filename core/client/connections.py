@@ -122,6 +122,10 @@ class NodeConnections:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
+    def is_remote(self, node: NodeRecord) -> bool:
+        """Whether *node* is on another host."""
+        return node.host != self._host
+
     def ready(self, node_id: int) -> NodeConnection | None:
         """The connection if it is there and whole: the hot path, without waiting."""
         connection = self._open.get(node_id)

@@ -121,7 +121,9 @@ class ChunkReader:
             node_id = 0
             chain = self._routes.chain(span.layout, span.chunk_id.index)
             try:
-                connection = await self._routes.reading_connection(chain, attempt)
+                connection = await self._routes.reading_connection(
+                    chain, span.chunk_id.index + span.chunk_id.segment_id, attempt
+                )
                 node_id = connection.node.node_id
                 await once(connection)
                 return
@@ -223,7 +225,9 @@ class ChunkReader:
             if self.known_place(span, generation) is not None:
                 continue
             chain = self._routes.chain(span.layout, span.chunk_id.index)
-            connection = await self._routes.reading_connection(chain, 0)
+            connection = await self._routes.reading_connection(
+                chain, span.chunk_id.index + span.chunk_id.segment_id, 0
+            )
             if connection.shares_files:
                 by_connection.setdefault(connection, []).append(span)
         for connection, group in by_connection.items():

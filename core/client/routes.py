@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from ..cluster.records import ChainRecord, NodeRecord
@@ -12,12 +13,16 @@ from ..wire.messages import BlockPlace, Method, ReserveReply, ReserveRequest
 from .connections import NodeConnection, NodeConnections
 
 
+_MIX = 0x9E37_79B9_7F4A_7C15
+
+
 class Routes:
     """The present routing table joined with connections."""
 
     def __init__(self, source: RoutingSource, connections: NodeConnections) -> None:
         self._source = source
         self._connections = connections
+        self._own_turn = random.getrandbits(16)
 
     def chain(self, layout: Layout, index: int) -> ChainRecord:
         """The chain of chunk *index* under *layout*. Raises UnavailableError if the table is
@@ -56,18 +61,28 @@ class Routes:
         node = self._source.routing.head_node(self.chain(layout, index))
         return node.node_id != connection.node.node_id
 
-    async def reading_connection(self, chain: ChainRecord, attempt: int) -> NodeConnection:
+    async def reading_connection(
+        self, chain: ChainRecord, chunk_number: int, attempt: int
+    ) -> NodeConnection:
         """A connection to a replica that serves reads: one on this host first, others on later
-        attempts.
+        attempts. Which one is first is another for each client and chunk, so that readers spread
+        over the replicas; for the same two it stays the same, so that a host's memory holds each
+        chunk once.
 
         Raises UnavailableError if no replica can be reached.
         """
         nodes = self._source.routing.serving_nodes(chain)
         if not nodes:
             raise UnavailableError(f"chain {chain.chain_id}: no target serves")
+        count = len(nodes)
+        if count > 1:
+            # Mixed well: the numbers of a chain's chunks have a step in common.
+            first = (self._own_turn + (chunk_number * _MIX >> 32)) % count
+            nodes = [*nodes[first:], *nodes[:first]]
+            nodes.sort(key=self._connections.is_remote)
         problem: UnavailableError | None = None
-        for step in range(len(nodes)):
-            node = nodes[(attempt + step) % len(nodes)]
+        for step in range(count):
+            node = nodes[(attempt + step) % count]
             try:
                 return self._connections.ready(node.node_id) or await self._connections.get(node)
             except UnavailableError as error:
