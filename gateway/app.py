@@ -3,21 +3,24 @@ middlewares."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
 from ..core.errors import CraqenError, DataLossError
 from .auth.credentials import NOBODY
 from .auth.request import SignedRequest
+from .bucket_guard import check_owners, check_payer, tell_browsers
 from .errors import S3Error, from_core, not_implemented
 from .exchange import Exchange, Services
 from .handlers import HANDLERS
-from .headers import fold_headers
+from .headers import Headers, fold_headers
 from .iam.service import is_query_call
-from .operations import FORM_UPLOAD
+from .operations import FORM_UPLOAD, PREFLIGHTS
 from .protocol import Incoming
 from .reply import Reply, Sent, ServerHead, error_reply, new_request_id
 from .routing import Route, split_target
+from .settings import cors
 
 _log = logging.getLogger("craqen.gateway")
 
@@ -25,7 +28,7 @@ _log = logging.getLogger("craqen.gateway")
 class _Request:
     """How far a request has come: what its answer needs to know, whichever way it went."""
 
-    __slots__ = ("exchange", "id", "incoming", "raw_path", "route")
+    __slots__ = ("answer_headers", "exchange", "id", "incoming", "raw_path", "route")
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming
@@ -33,6 +36,8 @@ class _Request:
         self.raw_path = ""
         self.route: Route | None = None
         self.exchange: Exchange | None = None
+        self.answer_headers: dict[str, str] = {}
+        """What the answer says besides, if it comes before there is an exchange."""
 
 
 class Application:
@@ -58,6 +63,8 @@ class Application:
                 return answer
             return self._send(request, answer)
         except S3Error as error:
+            if request.exchange is None:
+                await self._tell_browsers(request)
             return self._fail(request, error)
         except CraqenError as error:
             return self._fail(request, _mapped(request, error))
@@ -77,6 +84,8 @@ class Application:
         if is_query_call(message.method, raw_path, headers):
             return await services.control.answer(request.incoming, signed, time.time(), request.id)
         route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
+        if route.operation in PREFLIGHTS:
+            return await self._preflight(route, headers)
         authentication = await services.authenticator.authenticate(signed, time.time())
         handler = HANDLERS.get(route.operation)
         if handler is None:
@@ -96,9 +105,31 @@ class Application:
         )
         if route.bucket and route.operation != "CreateBucket":
             exchange.bucket_info = await services.buckets.get(route.bucket)
+            tell_browsers(exchange)
+        await check_owners(exchange)
         if route.operation != FORM_UPLOAD:  # who sends a form is known once its fields are read
+            check_payer(exchange)
             await services.authorizer.authorize(exchange)
         return await handler(exchange)
+
+    async def _preflight(self, route: Route, headers: Headers) -> Reply:
+        """Whether a page of another origin may send a request. Nobody signs this question."""
+        info = await self._services.buckets.get(route.bucket)
+        kind = "OBJECT" if route.key else "BUCKET"
+        return Reply(200, cors.preflight(cors.STORED.of(info), headers, kind))
+
+    async def _tell_browsers(self, request: _Request) -> None:
+        """A page must be able to read why its request was refused, even if nobody knows by whom it
+        was sent."""
+        message = request.incoming.message
+        route = request.route
+        if route is None or not route.bucket or "Origin" not in message.headers:
+            return
+        with contextlib.suppress(CraqenError):
+            rules = cors.STORED.of(await self._services.buckets.get(route.bucket))
+            if rules and message.method != "OPTIONS":
+                headers = fold_headers(message.raw_headers)
+                request.answer_headers = cors.response_headers(rules, message.method, headers)
 
     def _send(self, request: _Request, reply: Reply) -> Sent:
         """Write head and body in one piece."""
@@ -113,7 +144,12 @@ class Application:
                 finish = receiver.discard
             elif _waits_to_send(request):
                 protocol.close_without_lingering()
-        head = reply.head(self.head, request.id)
+        if request.exchange is not None:
+            head = request.exchange.head_of(reply)
+        else:
+            if request.answer_headers:
+                reply.headers = {**reply.headers, **request.answer_headers}
+            head = reply.head(self.head, request.id)
         incoming.transport.write(head + reply.body if reply.body else head)
         return Sent(reply.status, keep_alive=reply.keep_alive, finish=finish)
 

@@ -46,6 +46,12 @@ ERRORS: dict[str, ErrorKind] = {
         "The request signature we calculated does not match the signature you provided. Check "
         "your key and signing method.",
     ),
+    "AccessForbidden": ErrorKind(
+        403,
+        "CORSResponse: This CORS request is not allowed. This is usually because the evaluation of "
+        "Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers "
+        "are not whitelisted by the resource's CORS spec.",
+    ),
     # what is asked
     "BadRequest": ErrorKind(400, "Bad Request"),
     "EntityTooLarge": ErrorKind(
@@ -92,6 +98,7 @@ ERRORS: dict[str, ErrorKind] = {
     "InvalidRetentionPeriod": ErrorKind(400, "The retention period is not valid"),
     "InvalidStorageClass": ErrorKind(400, "The storage class you specified is not valid"),
     "InvalidTag": ErrorKind(400, "The tag provided was not a valid tag."),
+    "InvalidTargetBucketForLogging": ErrorKind(400, "The target bucket for logging does not exist"),
     "InvalidURI": ErrorKind(400, "Couldn't parse the specified URI."),
     "InvalidWriteOffset": ErrorKind(
         400, "The write offset value that you specified does not match the current object size."
@@ -159,7 +166,13 @@ ERRORS: dict[str, ErrorKind] = {
         "Please try again.",
     ),
     "NoSuchBucket": ErrorKind(404, "The specified bucket does not exist"),
+    "MetadataConfigurationNotFound": ErrorKind(
+        404, "The metadata configuration does not exist for this bucket"
+    ),
+    "NoSuchConfiguration": ErrorKind(404, "The specified configuration does not exist."),
+    "NoSuchCORSConfiguration": ErrorKind(404, "The CORS configuration does not exist"),
     "NoSuchKey": ErrorKind(404, "The specified key does not exist."),
+    "NoSuchLifecycleConfiguration": ErrorKind(404, "The lifecycle configuration does not exist"),
     "NoSuchObjectLockConfiguration": ErrorKind(
         404, "The specified object does not have a ObjectLock configuration"
     ),
@@ -170,12 +183,21 @@ ERRORS: dict[str, ErrorKind] = {
         "have been aborted or completed.",
     ),
     "NoSuchVersion": ErrorKind(404, "The specified version does not exist."),
+    "NoSuchWebsiteConfiguration": ErrorKind(
+        404, "The specified bucket does not have a website configuration"
+    ),
     "ObjectLockConfigurationNotFoundError": ErrorKind(
         404, "Object Lock configuration does not exist for this bucket"
     ),
     "OperationAborted": ErrorKind(409, _CONFLICT),
     "PreconditionFailed": ErrorKind(
         412, "At least one of the pre-conditions you specified did not hold"
+    ),
+    "ReplicationConfigurationNotFoundError": ErrorKind(
+        404, "The replication configuration was not found"
+    ),
+    "ServerSideEncryptionConfigurationNotFoundError": ErrorKind(
+        404, "The server side encryption configuration was not found"
     ),
     # the store
     "InsufficientStorage": ErrorKind(

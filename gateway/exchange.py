@@ -19,7 +19,7 @@ from .errors import invalid_argument
 from .iam.service import QueryService
 from .listings import Person
 from .protocol import BodyReceiver, Incoming
-from .reply import ServerHead
+from .reply import Reply, ServerHead
 from .routing import Route, Router
 
 
@@ -46,6 +46,7 @@ class Exchange:
     """One request, signature checked."""
 
     __slots__ = (
+        "answer_headers",
         "authentication",
         "bucket",
         "bucket_info",
@@ -84,8 +85,16 @@ class Exchange:
         self.id = request_id
         self.continued = False
         """Whether a client that asked was told to send its body."""
+        self.answer_headers: dict[str, str] = {}
+        """What every answer to this request says besides, errors too."""
         self.receiver: BodyReceiver | None = None
         """What receives the body past aiohttp, from when it does."""
+
+    def head_of(self, reply: Reply) -> bytes:
+        """Status line and headers of the answer."""
+        if self.answer_headers:
+            reply.headers = {**reply.headers, **self.answer_headers}
+        return reply.head(self.services.head, self.id)
 
     @property
     def owner(self) -> Owner:

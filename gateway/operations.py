@@ -9,6 +9,9 @@ SERVICE, BUCKET, OBJECT = 0, 1, 2
 FORM_UPLOAD = "PostObject"
 """Upload by an HTML form; not in the service model."""
 
+PREFLIGHTS = frozenset({"PreflightBucket", "PreflightObject"})
+"""What a browser asks before it sends a page's request; not in the service model."""
+
 _ROWS: dict[int, dict[str, dict[str, str]]] = {
     SERVICE: {
         "": {"GET": "ListBuckets"},

@@ -136,26 +136,35 @@ def parse_create_bucket(body: bytes) -> str:
     return constraint
 
 
-def parse_tagging(body: bytes) -> dict[str, str]:
-    """The tags of a Tagging document. Raises S3Error: MalformedXML, InvalidTag,
-    MaxMessageLengthExceeded."""
+def parse_tagging(
+    body: bytes, *, tags_max: int = OBJECT_TAGS_MAX, kind: str = "Object"
+) -> dict[str, str]:
+    """The tags of a Tagging document, which are those of an object or (*kind*) something else.
+    Raises S3Error: MalformedXML, InvalidTag, BadRequest (too many), MaxMessageLengthExceeded."""
     root = parse_document(body, "Tagging", bytes_max=SMALL_DOCUMENT_BYTES_MAX)
-    tags: list[tuple[str, str]] = []
     sets = list(children(root, "TagSet"))
     if len(sets) != 1:
         raise malformed()
-    for element in children(sets[0], "Tag"):
+    return checked_tags(tag_pairs(sets[0]), tags_max=tags_max, kind=kind)
+
+
+def tag_pairs(parent: Element) -> list[tuple[str, str]]:
+    """Key and value of each Tag in *parent*. Raises S3Error MalformedXML."""
+    tags: list[tuple[str, str]] = []
+    for element in children(parent, "Tag"):
         found = texts(element)
         if "Key" not in found or "Value" not in found:
             raise malformed()
         tags.append((found["Key"], found["Value"]))
-    return checked_tags(tags)
+    return tags
 
 
-def checked_tags(tags: list[tuple[str, str]]) -> dict[str, str]:
+def checked_tags(
+    tags: list[tuple[str, str]], *, tags_max: int = OBJECT_TAGS_MAX, kind: str = "Object"
+) -> dict[str, str]:
     """*tags* of one object as a dict, if S3 allows them. Raises S3Error InvalidTag, BadRequest."""
-    if len(tags) > OBJECT_TAGS_MAX:
-        raise S3Error("BadRequest", f"Object tags cannot be greater than {OBJECT_TAGS_MAX}")
+    if len(tags) > tags_max:
+        raise S3Error("BadRequest", f"{kind} tags cannot be greater than {tags_max}")
     checked: dict[str, str] = {}
     for key, value in tags:
         if not 1 <= len(key) <= TAG_KEY_CHARACTERS_MAX or key.startswith("aws:"):

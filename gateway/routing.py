@@ -80,7 +80,8 @@ class Router:
             raise invalid_bucket_name(bucket)
         if not bucket and key:
             raise S3Error("InvalidBucketName", fields={"BucketName": ""})
-        subresource = _subresource(query) if query else ""
+        preflight = method == "OPTIONS"  # whatever the query: it is about the request to come
+        subresource = _subresource(query) if query and not preflight else ""
         operation = OPERATIONS.get((method, level, subresource))
         if operation is None:
             raise _no_operation(method, level, subresource)

@@ -41,7 +41,7 @@ async def send_object(
     hold = _Hold(exchange, inode)
     sender = PieceSender(request.protocol, transport)
     try:
-        await sender.send_head(reply.head(exchange.services.head, exchange.id), pieces)
+        await sender.send_head(exchange.head_of(reply), pieces)
         while pieces:
             sent = await sender.send(pieces, steps.deadline)
             pieces = await steps.next(sent)

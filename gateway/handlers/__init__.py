@@ -18,6 +18,7 @@ from . import (
     reads,
     renames,
     select,
+    settings,
     tags,
     versions,
     writes,
@@ -62,4 +63,5 @@ HANDLERS: dict[str, Handler] = {
     "CompleteMultipartUpload": multipart.complete,
     "AbortMultipartUpload": multipart.abort,
     "SelectObjectContent": select.select_object_content,
+    **settings.HANDLERS,
 }

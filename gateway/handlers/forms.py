@@ -14,6 +14,7 @@ from ..attributes import attributes_of, checksum_headers
 from ..body.checksums import ALGORITHMS, FULL_OBJECT
 from ..body.digest import quote_etag
 from ..body.verification import BodyVerifier
+from ..bucket_guard import check_payer
 from ..errors import invalid_argument
 from ..exchange import Exchange
 from ..forms.parser import FileDecoder, FormHead, boundary_of
@@ -121,6 +122,7 @@ async def _accept(exchange: Exchange, head: FormHead) -> tuple[int, int]:
     check_key(exchange.key)
     exchange.headers = _headers(exchange, fields)
     exchange.route = exchange.route._replace(operation="PutObject", key=exchange.key)
+    check_payer(exchange)
     await services.authorizer.authorize(exchange)
     return least, most
 

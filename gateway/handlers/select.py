@@ -113,7 +113,7 @@ async def _answer(exchange: Exchange, query: QueryProcess, first: tuple[Frame, b
     reply = Reply(200, {"Content-Type": "application/octet-stream"}, chunked=True)
     if exchange.request.is_last:
         reply.keep_alive = False
-    await _write(exchange, reply.head(exchange.services.head, exchange.id))
+    await _write(exchange, exchange.head_of(reply))
     frame: tuple[Frame, bytes] | None = first
     while frame is not None:
         kind, payload = frame

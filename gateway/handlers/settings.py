@@ -1,0 +1,119 @@
+"""Settings of buckets: what PUT, GET and DELETE of one aspect do is the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ..errors import S3Error
+from ..exchange import Exchange
+from ..receive import read_document
+from ..reply import Reply, xml_reply
+from ..settings import absent, cors, request_payment, tagging
+from ..settings.stored import Stored
+
+T = TypeVar("T")
+SettingHandler = Callable[[Exchange], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One aspect, as the operations on it see it."""
+
+    stored: Stored[T]
+    parse: Callable[[bytes], T]
+    """The record of a document; raises S3Error."""
+    render: Callable[[T], bytes]
+    """The document of a record."""
+    missing: str = ""
+    """Error that GET answers if it was never set; empty: the document of ``default``."""
+    default: T | None = None
+    put_status: int = 200
+    checksum_required: bool = True
+    """Whether the document must come with a checksum of it."""
+    check: Callable[[Exchange, T], Awaitable[None]] | None = None
+    """What a new record must satisfy beyond its own document; raises S3Error."""
+
+    async def put(self, exchange: Exchange) -> Reply:
+        """PUT of the document."""
+        body = await read_document(exchange, checksum_required=self.checksum_required)
+        record = self.parse(body)
+        if self.check is not None:
+            await self.check(exchange, record)
+        await exchange.services.meta.set_bucket_setting(
+            exchange.bucket, self.stored.aspect, self.stored.encode(record)
+        )
+        return Reply(self.put_status)
+
+    async def get(self, exchange: Exchange) -> Reply:
+        """GET of the document."""
+        record = self.stored.of(exchange.settings)
+        if record is None:
+            record = self.default
+        if record is None:
+            raise S3Error(self.missing, fields={"BucketName": exchange.bucket})
+        return xml_reply(self.render(record))
+
+    async def delete(self, exchange: Exchange) -> Reply:
+        """DELETE: never an error if it was not set."""
+        await exchange.services.meta.set_bucket_setting(exchange.bucket, self.stored.aspect, None)
+        return Reply(204)
+
+
+_TAGGING = Setting(
+    tagging.STORED, tagging.parse, tagging.render, missing="NoSuchTagSet", put_status=204
+)
+_CORS = Setting(cors.STORED, cors.parse, cors.render, missing="NoSuchCORSConfiguration")
+_REQUEST_PAYMENT = Setting(
+    request_payment.STORED,
+    request_payment.parse,
+    request_payment.render,
+    default=request_payment.OWNER,
+)
+
+
+def _shown(body: bytes) -> SettingHandler:
+    async def show(exchange: Exchange) -> Reply:
+        return xml_reply(body)
+
+    return show
+
+
+def _failing(code: str) -> SettingHandler:
+    async def fail(exchange: Exchange) -> Reply:
+        raise S3Error(code, fields={"BucketName": exchange.bucket})
+
+    return fail
+
+
+def _refusing(what: str) -> SettingHandler:
+    async def refuse(exchange: Exchange) -> Reply:
+        raise S3Error(
+            "NotImplemented",
+            f"{what} is not implemented: the bucket behaves as one where it was never set up",
+            fields={"Header": exchange.route.operation},
+        )
+
+    return refuse
+
+
+async def _done(exchange: Exchange) -> Reply:
+    return Reply(204)
+
+
+HANDLERS: dict[str, SettingHandler] = {
+    "GetBucketTagging": _TAGGING.get,
+    "PutBucketTagging": _TAGGING.put,
+    "DeleteBucketTagging": _TAGGING.delete,
+    "GetBucketCors": _CORS.get,
+    "PutBucketCors": _CORS.put,
+    "DeleteBucketCors": _CORS.delete,
+    "GetBucketRequestPayment": _REQUEST_PAYMENT.get,
+    "PutBucketRequestPayment": _REQUEST_PAYMENT.put,
+    **{operation: _shown(body) for operation, body in absent.EMPTY.items()},
+    **{operation: _failing(code) for operation, code in absent.MISSING.items()},
+    **{operation: _refusing(what) for operation, what in absent.REFUSED.items()},
+    **dict.fromkeys(absent.NOTHING_TO_DELETE, _done),
+}
+"""The operations on settings that are like this."""
