@@ -40,6 +40,7 @@ class WriteBuffer:
     """
 
     __slots__ = (
+        "_stamped_hull",
         "cleared",
         "conflicts",
         "size_bytes",
@@ -53,6 +54,8 @@ class WriteBuffer:
         self.cleared: list[Range] = []
         self.stamped_values: dict[bytes, tuple[bytes, bytes]] = {}
         self.stamped_keys: list[tuple[bytes, bytes, bytes]] = []
+        self._stamped_hull: Range | None = None
+        """All stamped keys lie in it: most reads are far away from them."""
         self.conflicts: list[Range] = []
         self.size_bytes = 0
 
@@ -110,11 +113,13 @@ class WriteBuffer:
 
     def set_versionstamped_key(self, prefix: bytes, suffix: bytes, value: bytes) -> None:
         """Set ``prefix + versionstamp + suffix``."""
-        low = stamped_key_bounds(prefix, suffix)[0]
+        low, high = stamped_key_bounds(prefix, suffix)
         check_key(low)
         check_value(value)
         self.grow(len(low) + len(value))
         self.stamped_keys.append((prefix, suffix, value))
+        hull = self._stamped_hull or (low, high)
+        self._stamped_hull = min(hull[0], low), max(hull[1], high)
 
     def set_versionstamped_value(self, key: bytes, prefix: bytes, suffix: bytes) -> None:
         """Set *key* to ``prefix + versionstamp + suffix``."""
@@ -167,6 +172,9 @@ class WriteBuffer:
         for key in self.stamped_values:
             if begin <= key < end:
                 raise unreadable_error()
+        hull = self._stamped_hull
+        if hull is None or end <= hull[0] or hull[1] <= begin:
+            return
         for prefix, suffix, _ in self.stamped_keys:
             low, high = stamped_key_bounds(prefix, suffix)
             if begin < high and low < end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ..clock import Clock
@@ -147,6 +147,16 @@ class MetaContext:
         suffix = self._events.to_bytes(8, "big")  # one transaction may tell of several changes
         tx.set_versionstamped_key(FEED_PREFIX, suffix, feed_value(event, self.now_ns()))
         tx.set_versionstamped_value(FEED_WATCH_KEY, b"")
+
+    def tell_all(self, tx: Transaction, events: Sequence[FeedEvent]) -> None:
+        """As ``tell`` for many: one time, one wake-up."""
+        now = self.now_ns()
+        for event in events:
+            self._events += 1
+            suffix = self._events.to_bytes(8, "big")
+            tx.set_versionstamped_key(FEED_PREFIX, suffix, feed_value(event, now))
+        if events:
+            tx.set_versionstamped_value(FEED_WATCH_KEY, b"")
 
     def tell_entry(self, tx: Transaction, parent_id: int, name: bytes, inode_id: int) -> None:
         """A name came, went, or means another inode now."""

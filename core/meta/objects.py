@@ -16,6 +16,7 @@ from ..errors import (
     VersionNotFoundError,
 )
 from ..kv.store import ReadTransaction, Transaction
+from .bulk_deletes import BulkDeletion
 from .conditions import check_conditions
 from .context import MetaContext
 from .folders import (
@@ -75,6 +76,7 @@ from .versions import (
     remove_version,
 )
 
+BULK_DELETES_PER_TRANSACTION = 1000
 DELETES_PER_TRANSACTION = 250  # each writes a handful of keys: far from the transaction's limits
 
 
@@ -418,19 +420,27 @@ class Objects:
     async def delete_objects(
         self, bucket: str, deletions: Sequence[Deletion]
     ) -> list[DeleteOutcome | Exception]:
-        """Remove many, DELETES_PER_TRANSACTION at a time."""
+        """Remove many, DELETES_PER_TRANSACTION at a time, or more where nothing is kept."""
         context = self._context
         outcomes: list[DeleteOutcome | Exception] = []
+        bulk = (await self.get_bucket(bucket)).versioning == Versioning.NEVER
+        at_once = BULK_DELETES_PER_TRANSACTION if bulk else DELETES_PER_TRANSACTION
 
-        for start in range(0, max(1, len(deletions)), DELETES_PER_TRANSACTION):
-            group = deletions[start : start + DELETES_PER_TRANSACTION]
+        for start in range(0, len(deletions), at_once):
+            group = deletions[start : start + at_once]
 
             async def delete(
                 tx: Transaction, group: Sequence[Deletion] = group
             ) -> list[DeleteOutcome | Exception]:
                 record = await find_bucket(tx, bucket)
+                done: Sequence[DeleteOutcome | Exception | None] = [None] * len(group)
+                if record.versioning == Versioning.NEVER:
+                    done = await BulkDeletion(context, tx, record, group).run()
                 found: list[DeleteOutcome | Exception] = []
-                for deletion in group:
+                for deletion, outcome in zip(group, done, strict=True):
+                    if outcome is not None:
+                        found.append(outcome)
+                        continue
                     try:
                         found.append(await remove_object(context, tx, record, deletion))
                     except CallerError as error:
@@ -439,7 +449,8 @@ class Objects:
                         found.append(error)
                 return found
 
-            ids = sum(ids_of_put(deletion.key) for deletion in group)
+            # Nothing is made where nothing is kept.
+            ids = 0 if bulk else sum(ids_of_put(deletion.key) for deletion in group)
             outcomes += await context.transact(delete, ids=ids)
         return outcomes
 

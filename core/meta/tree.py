@@ -46,6 +46,7 @@ from .schema import (
 )
 from .segments import References
 
+LONG_NAME_BYTES = NAME_BYTES_MAX // 4  # escapes may triple a name: whatever could need a digest
 EXTENTS_PER_PAGE = 1000  # about 40 bytes each: well under the limit of a value
 
 
@@ -86,8 +87,7 @@ def put_entry(tx: Transaction, directory_id: int, stored_name: bytes, entry: Ent
     """Write an entry, and for a long name the way back from its digest."""
     tx.set(directory_prefix(directory_id) + stored_name, encode_entry(entry))
     name = stored_name.removesuffix(b"/")
-    if len(name) > NAME_BYTES_MAX // 4:
-        # Escapes may triple a name: whatever could need a digest has one.
+    if len(name) > LONG_NAME_BYTES:
         tx.set(long_name_key(directory_id, digest_of(name)), name)
 
 
@@ -95,7 +95,7 @@ async def remove_entry(tx: Transaction, directory_id: int, stored_name: bytes) -
     """Clear an entry, and a long name's digest unless the name's other form still needs it."""
     tx.clear(directory_prefix(directory_id) + stored_name)
     name = stored_name.removesuffix(b"/")
-    if len(name) > NAME_BYTES_MAX // 4:
+    if len(name) > LONG_NAME_BYTES:
         other = name if stored_name.endswith(b"/") else name + b"/"
         if await find_entry(tx, directory_id, other) is None:
             tx.clear(long_name_key(directory_id, digest_of(name)))

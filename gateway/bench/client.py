@@ -33,7 +33,13 @@ class Server:
 
 
 def request_bytes(
-    server: Server, method: str, path: str, *, query: str = "", body_length: int = 0
+    server: Server,
+    method: str,
+    path: str,
+    *,
+    query: str = "",
+    body_length: int = 0,
+    content_md5: str = "",
 ) -> bytes:
     """A whole request head, signed by SigV4 with an unsigned payload. *query* is canonical
     already."""
@@ -57,8 +63,10 @@ def request_bytes(
             f"AWS4-HMAC-SHA256 Credential={server.access_key}/{scope}, SignedHeaders={names}, "
             f"Signature={signature}"
         )
-    if method == "PUT":
+    if method in ("PUT", "POST"):
         headers["content-length"] = str(body_length)
+    if content_md5:
+        headers["content-md5"] = content_md5
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import hashlib
 import os
@@ -49,6 +50,8 @@ LARGE_CONNECTIONS = 4
 LISTED_KEYS = 100_000
 FILL_TASKS = 256
 PAGE_REQUESTS = 40
+DELETED_KEYS = 1000
+DELETE_REQUESTS = 5
 
 
 class Bench:
@@ -248,6 +251,30 @@ class Bench:
                 at_most=1.0,
             )
 
+    def deletes(self) -> None:
+        """DeleteObjects of 1,000 keys in 100 folders, which go with their last keys."""
+        samples = []
+        for _ in range(self.runs):
+            asyncio.run(_fill(self.config, "deleted", DELETE_REQUESTS * DELETED_KEYS))
+            samples.append(measure(self._delete, self.processes))
+        milliseconds = median(samples, _cost) / 1000
+        self.report.add(
+            f"DeleteObjects of {DELETED_KEYS:,} keys",
+            f"{milliseconds:.1f} ms CPU",
+            "40 ms",
+            ratio=milliseconds / 40,
+            at_most=1.0,
+        )
+
+    def _delete(self) -> int:
+        requests = [_delete_request(self.server, "deleted", n) for n in range(DELETE_REQUESTS)]
+        return run_connections(
+            self.server,
+            lambda wire, number: (wire.exchange(*requests[number]), None)[1],
+            connections=1,
+            per_connection=DELETE_REQUESTS,
+        )
+
     def memory(self) -> None:
         """The largest resident size of any server process after all that."""
         largest = max(resident_mebibytes(number) for number in self.processes)
@@ -271,8 +298,7 @@ async def _fill(config: Config, bucket: str, count: int) -> None:
 
     async def put(numbers: Iterable[int]) -> None:
         for number in numbers:
-            key = f"folder{number % 100:02}/key{number:06}".encode()
-            await client.meta.put_object(bucket, key, content, attributes, owner)
+            await client.meta.put_object(bucket, _key(number).encode(), content, attributes, owner)
 
     try:
         await put(range(min(100, count)))  # the folders, one after another
@@ -281,6 +307,22 @@ async def _fill(config: Config, bucket: str, count: int) -> None:
         )
     finally:
         await client.close()
+
+
+def _delete_request(server: Server, bucket: str, number: int) -> tuple[bytes, bytes]:
+    """Head and body of the request that deletes the keys of ``_fill`` from a thousand on."""
+    keys = range(number * DELETED_KEYS, (number + 1) * DELETED_KEYS)
+    rows = "".join(f"<Object><Key>{_key(key)}</Key></Object>" for key in keys)
+    body = f"<Delete>{rows}</Delete>".encode()
+    digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    head = request_bytes(
+        server, "POST", f"/{bucket}", query="delete=", body_length=len(body), content_md5=digest
+    )
+    return head, body
+
+
+def _key(number: int) -> str:
+    return f"folder{number % 100:02}/key{number:06}"
 
 
 def _rate(sample: Sample) -> float:
@@ -302,7 +344,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="craqen bench s3")
     add_runs(parser)
     parser.add_argument(
-        "--only", choices=["get-large", "put-large", "small", "listing"], action="append"
+        "--only", choices=["get-large", "put-large", "small", "listing", "deletes"], action="append"
     )
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
@@ -311,13 +353,14 @@ def main(arguments: Sequence[str]) -> int:
         folder.chmod(0o755)
         store = stack.enter_context(LocalStore(workers=2))
         bench = Bench(store, folder, options.runs)
-        for bucket in ("bench", "listed"):
+        for bucket in ("bench", "listed", "deleted"):
             exchange_all(bench.server, [(request_bytes(bench.server, "PUT", f"/{bucket}"), b"")])
         work = {
             "get-large": bench.get_large,
             "put-large": bench.put_large,
             "small": bench.small,
             "listing": bench.listing,
+            "deletes": bench.deletes,
         }
         for name, step in work.items():
             if not options.only or name in options.only:
