@@ -53,6 +53,8 @@ class Record:
     refused: list[str] = field(default_factory=list)
     """Refusals that the test allows for a time."""
     longest_seconds: float = 0.0
+    longest: str = ""
+    """What took that long."""
     requests: int = 0
     retries: int = 0
 
@@ -99,7 +101,8 @@ class Load:
             self.record.failures.append(f"{what}: {type(error).__name__}: {error}")
         finally:
             took = time.monotonic() - began
-            self.record.longest_seconds = max(self.record.longest_seconds, took)
+            if took > self.record.longest_seconds:
+                self.record.longest_seconds, self.record.longest = took, what
             self.record.requests += 1
         return None
 

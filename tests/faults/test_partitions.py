@@ -70,15 +70,6 @@ def test_one_direction_is_lost(hosts: Hosts, lost: str) -> None:
         hosts.network.heal()
 
 
-def test_two_nodes_cannot_reach_each_other(hosts: Hosts) -> None:
-    """Managers and clients reach both."""
-    hosts.build()
-    with under_load(hosts) as trial:
-        hosts.network.part(["node1"], ["node2"])
-        trial.go_on(30)
-        hosts.network.heal()
-
-
 def test_lines_are_slow(hosts: Hosts) -> None:
     """16 Mbit/s: packets queue up, and are lost where the queue ends."""
     hosts.build()

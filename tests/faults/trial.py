@@ -88,7 +88,8 @@ def under_load(
     record = trial.record
     print(
         f"\n{record.requests} requests, {record.retries} retries by clients, "
-        f"{len(record.refused)} refused as allowed, longest {record.longest_seconds:.1f} s; "
+        f"{len(record.refused)} refused as allowed, longest {record.longest_seconds:.1f} s "
+        f"({record.longest}); "
         f"well {recovery_seconds:.1f} s after the fault"
     )
     if longest_seconds is not None:
