@@ -423,7 +423,8 @@ class Objects:
         """Remove many, DELETES_PER_TRANSACTION at a time, or more where nothing is kept."""
         context = self._context
         outcomes: list[DeleteOutcome | Exception] = []
-        bulk = (await self.get_bucket(bucket)).versioning == Versioning.NEVER
+        present = await context.kv.read(lambda tx: find_bucket(tx, bucket))
+        bulk = present.versioning == Versioning.NEVER
         at_once = BULK_DELETES_PER_TRANSACTION if bulk else DELETES_PER_TRANSACTION
 
         for start in range(0, len(deletions), at_once):

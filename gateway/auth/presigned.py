@@ -33,6 +33,7 @@ from .signing import (
 EXPIRES_SECONDS_MAX = 7 * 24 * 3600  # what AWS allows; also bounds the dates of cached signing keys
 
 _CODE = "AuthorizationQueryParametersError"
+_OUT_OF_RANGE = 403  # as the conformance suite has it; AWS answers 400 with the same code
 _NEEDED = (
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -143,12 +144,13 @@ def _expires_seconds(value: str) -> int:
         raise S3Error(_CODE, "X-Amz-Expires should be a number")
     seconds = int(value)
     if seconds < 1:
-        raise S3Error(_CODE, "X-Amz-Expires must be positive")
+        raise S3Error(_CODE, "X-Amz-Expires must be positive", status=_OUT_OF_RANGE)
     if seconds > EXPIRES_SECONDS_MAX:
         raise S3Error(
             _CODE,
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires "
             f"must be less than {EXPIRES_SECONDS_MAX} seconds",
+            status=_OUT_OF_RANGE,
         )
     return seconds
 
