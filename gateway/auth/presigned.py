@@ -68,7 +68,7 @@ class PresignedVerifier:
         algorithm = query["X-Amz-Algorithm"]
         scope = parse_credential(query["X-Amz-Credential"], _CODE, algorithm=algorithm)
         check_scope(scope, self._regions, _CODE, "Error parsing the X-Amz-Credential parameter")
-        if not scope.region:
+        if scope.is_asymmetric:
             check_region_set(query.get("X-Amz-Region-Set", ""), self._region, _CODE)
         timestamp = query["X-Amz-Date"]
         _check_validity(timestamp, _expires_seconds(query["X-Amz-Expires"]), now_seconds)
@@ -100,10 +100,10 @@ class PresignedVerifier:
         canonical = canonical_request(request, signed_query, names, content_sha256)
         signer = Signer(scope, scope.text(), names)
         key: CheckingKey
-        if scope.region:
-            key = self._keys.get(scope, credentials.secret_key)
-        else:
+        if scope.is_asymmetric:
             key = self._asymmetric.get(credentials.access_key, credentials.secret_key)
+        else:
+            key = self._keys.get(scope, credentials.secret_key)
         timestamp, signature = query["X-Amz-Date"], query["X-Amz-Signature"]
         check_signature(canonical, timestamp, signer, key, signature)
         return Authentication(

@@ -24,6 +24,7 @@ SIGNING_KEYS_MAX = 1024  # one per (access key, day): a thousand active users, 1
 SIGNATURE_CHARACTERS = 64
 
 S3_SERVICE = ("s3",)
+ANY_REGION = "*"
 GLOBAL_REGION = "us-east-1"
 """Where IAM and STS live at AWS: clients sign for it whatever their region is."""
 _TERMINATOR = "aws4_request"
@@ -43,12 +44,17 @@ class Scope(NamedTuple):
     access_key: str
     date: str
     region: str
-    """Empty for asymmetric signatures, which hold for a set of regions."""
+    """ANY_REGION for asymmetric signatures, which hold for a set of regions."""
     service: str
+
+    @property
+    def is_asymmetric(self) -> bool:
+        """Whether it is one of Version 4A."""
+        return self.region == ANY_REGION
 
     def text(self) -> str:
         """As it stands in the string to sign."""
-        if not self.region:
+        if self.is_asymmetric:
             return f"{self.date}/{self.service}/{_TERMINATOR}"
         return f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
 
@@ -63,7 +69,7 @@ class Signer(NamedTuple):
     @property
     def algorithm(self) -> str:
         """ALGORITHM or ALGORITHM_ASYMMETRIC."""
-        return ALGORITHM if self.scope.region else ALGORITHM_ASYMMETRIC
+        return ALGORITHM_ASYMMETRIC if self.scope.is_asymmetric else ALGORITHM
 
 
 class CheckingKey(Protocol):
@@ -114,10 +120,10 @@ def parse_credential(credential: str, code: str, *, algorithm: str = ALGORITHM) 
     """
     if algorithm == ALGORITHM_ASYMMETRIC:
         items = credential.rsplit("/", 3)
-        items.insert(2, "")
+        items.insert(2, ANY_REGION)
     else:
         items = credential.rsplit("/", 4)
-        if len(items) == 5 and not items[2]:
+        if len(items) == 5 and items[2] == ANY_REGION:
             items = []
     if len(items) != 5 or not items[0] or items[4] != _TERMINATOR or len(items[1]) != 8:
         raise S3Error(
@@ -135,9 +141,11 @@ def check_scope(
     prefix: str,
     services: tuple[str, ...] = S3_SERVICE,
 ) -> None:
-    """Check region, if the scope has one, and service. Raises S3Error *code*, with the right region
-    in its fields."""
-    if scope.region and scope.region not in regions:
+    """Check the region, unless the scope has a set of them, and the service.
+
+    Raises S3Error *code*, with the right region in its fields.
+    """
+    if scope.region not in regions and not scope.is_asymmetric:
         raise S3Error(
             code,
             f"{prefix}; the region '{scope.region}' is wrong; expecting '{regions[0]}'",

@@ -84,11 +84,12 @@ class HeaderVerifier:
         services: tuple[str, ...],
     ) -> Claim:
         """As ``claim``, for another service's request whose body is here already, with its
-        digest in hex. Such services have one more region: the one they live in at AWS."""
+        digest in hex. Such services have one more region, the one they live in at AWS; and since
+        they have one place for all regions, a client may name none."""
         headers = request.headers
         signer, signature = _parse_authorization(headers["authorization"])
         scope = signer.scope
-        check_scope(scope, (*self._regions, GLOBAL_REGION), _CODE, _MALFORMED, services)
+        check_scope(scope, (*self._regions, GLOBAL_REGION, ""), _CODE, _MALFORMED, services)
         timestamp = self._checked_time(scope, headers, now_seconds)
         return Claim(
             scope.access_key,
@@ -97,7 +98,7 @@ class HeaderVerifier:
         )
 
     def _checked_time(self, scope: Scope, headers: Headers, now_seconds: float) -> str:
-        if not scope.region:
+        if scope.is_asymmetric:
             check_region_set(headers.get("x-amz-region-set", ""), self._region, _CODE)
         timestamp, requested_seconds = _request_time(headers)
         if timestamp[:8] != scope.date:
@@ -162,10 +163,10 @@ class HeaderVerifier:
         query = canonical_query(request.raw_query)
         canonical = canonical_request(request, query, signer.names, content_sha256)
         key: CheckingKey
-        if signer.scope.region:
-            key = self._keys.get(signer.scope, credentials.secret_key)
-        else:
+        if signer.scope.is_asymmetric:
             key = self._asymmetric.get(credentials.access_key, credentials.secret_key)
+        else:
+            key = self._keys.get(signer.scope, credentials.secret_key)
         check_signature(canonical, timestamp, signer, key, signature)
         return key
 

@@ -19,7 +19,7 @@ CLIENT_IDS_MAX = 100
 THUMBPRINTS_MAX = 5
 
 _URL = re.compile(r"https?://([A-Za-z0-9._~:/\[\]@!$&'()*+,;=%-]+)")
-_THUMBPRINT = re.compile(r"[0-9a-fA-F]{40}")
+_THUMBPRINT = re.compile(r"[0-9A-Za-z]{40}")  # AWS looks at the length alone
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -54,7 +54,7 @@ def _checked_thumbprints(thumbprints: list[str]) -> tuple[str, ...]:
     if len(thumbprints) > THUMBPRINTS_MAX:
         raise QueryError("InvalidInput", "Thumbprint list must contain fewer than 5 entries.")
     if not all(_THUMBPRINT.fullmatch(one) for one in thumbprints):
-        raise QueryError("InvalidInput", "Thumbprint must be 40 hexadecimal digits.")
+        raise QueryError("InvalidInput", "Thumbprint must be 40 characters.")
     return tuple(thumbprints)
 
 
