@@ -122,6 +122,7 @@ class Accounts:
             for stored, _ in await tx.get_range(*span("x", account_id, "")):
                 tx.clear(key("k", last_name(stored)))
             tx.clear_range(*span("x", account_id))
+            tx.clear_range(*span("q", account_id))
             tx.clear(key("a", account_id))
             tx.clear(key("c", account.canonical_id))
             if account.email:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ..clock import Clock
-from ..errors import NotFoundError
+from ..errors import LimitExceededError, NotFoundError
 from ..kv.store import KeyValueStore, ReadTransaction, Transaction
 from .names import root_arn
 from .records import Account, Group, Record, Role, User
@@ -111,6 +111,27 @@ async def page(
         if len(rows) < PAGE_ROWS:
             return found, b""
         begin = rows[-1][0] + b"\0"
+
+
+async def count_of(tx: ReadTransaction, account_id: str, letter: str) -> int:
+    """How many of a kind the account has."""
+    value = await tx.get(key("q", account_id, letter), snapshot=True)
+    return 0 if value is None else int.from_bytes(value, "little", signed=True)
+
+
+async def count_one_more(
+    tx: Transaction, account_id: str, letter: str, most: int, what: str
+) -> None:
+    """Count what is about to be made. Raises LimitExceededError. Those made at the same moment
+    may pass the limit together."""
+    if await count_of(tx, account_id, letter) >= most:
+        raise LimitExceededError(f"Cannot exceed quota for {what}PerAccount: {most}")
+    tx.add(key("q", account_id, letter), 1)
+
+
+def count_one_less(tx: Transaction, account_id: str, letter: str) -> None:
+    """Count what is removed."""
+    tx.add(key("q", account_id, letter), -1)
 
 
 async def is_empty(tx: ReadTransaction, *names: str, letter: str) -> bool:

@@ -18,6 +18,9 @@ from ..kv.store import ReadTransaction, Transaction
 from .context import (
     AnyHolder,
     Context,
+    count_of,
+    count_one_less,
+    count_one_more,
     get_holder,
     get_record,
     is_empty,
@@ -29,6 +32,7 @@ from .context import (
 from .names import (
     ATTACHED_MAX,
     GROUPS_OF_USER_MAX,
+    HOLDERS_MAX,
     INLINE_CHARACTERS_MAX,
     check_name,
     check_path,
@@ -154,6 +158,8 @@ class Holders:
                 raise AlreadyExistsError(
                     f"{kind.word.capitalize()} with name {name} already exists."
                 )
+            word = kind.word.capitalize() + "s"
+            await count_one_more(tx, holder.account_id, kind.value, HOLDERS_MAX[kind], word)
             if boundary:
                 await need_policy(tx, boundary, holder.account_id)
                 tx.set(key("t", boundary, "boundary", holder.account_id, kind.value, name), b"")
@@ -199,6 +205,10 @@ class Holders:
             return list(found), last
 
         return await self._context.kv.read(read)
+
+    async def count_holders(self, kind: Kind, account_id: str) -> int:
+        """How many there are."""
+        return await self._context.kv.read(lambda tx: count_of(tx, account_id, kind.value))
 
     async def update(
         self,
@@ -272,6 +282,7 @@ class Holders:
                 raise _conflict("inline policies: delete policies first")
             _set_boundary_index(tx, kind, holder, "")
             tx.clear(holder_key(kind, account_id, name))
+            count_one_less(tx, account_id, kind.value)
 
         await self._context.change(delete)
 

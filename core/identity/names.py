@@ -20,6 +20,8 @@ INLINE_CHARACTERS_MAX = {Kind.USER: 2048, Kind.GROUP: 5120, Kind.ROLE: 10_240}
 """All inline policies of one holder together, white space not counted."""
 MANAGED_CHARACTERS_MAX = 6144
 TRUST_CHARACTERS_MAX = 4096  # AWS: 2048, and 4096 on request
+HOLDERS_MAX = {Kind.USER: 5000, Kind.GROUP: 300, Kind.ROLE: 1000}
+POLICIES_MAX = 1500
 POLICY_VERSIONS_MAX = 5
 ATTACHED_MAX = 20  # AWS: 10, and 20 on request
 GROUPS_OF_USER_MAX = 10

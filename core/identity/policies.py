@@ -15,10 +15,19 @@ from ..errors import (
 )
 from ..kv.store import ReadTransaction, Transaction
 from .builtin import BUILTIN_POLICIES
-from .context import Context, get_record, is_empty, need_account, page
+from .context import (
+    Context,
+    count_one_less,
+    count_one_more,
+    get_record,
+    is_empty,
+    need_account,
+    page,
+)
 from .names import (
     AWS_ACCOUNT,
     MANAGED_CHARACTERS_MAX,
+    POLICIES_MAX,
     POLICY_VERSIONS_MAX,
     check_path,
     check_policy_name,
@@ -62,6 +71,7 @@ class Policies:
             await need_account(tx, account_id)
             if await tx.get(key("p", account_id, name.lower())) is not None:
                 raise AlreadyExistsError(f"A policy called {name} already exists.")
+            await count_one_more(tx, account_id, "p", POLICIES_MAX, "Policies")
             versions = (PolicyVersion("v1", document, now_ns),)
             policy = ManagedPolicy(
                 account_id,
@@ -118,6 +128,7 @@ class Policies:
                     "delete the policy's versions. The default version is deleted with the policy."
                 )
             tx.clear(key("p", account_id, policy.name.lower()))
+            count_one_less(tx, account_id, "p")
 
         await self._context.change(delete)
 

@@ -13,6 +13,7 @@ I x account user key        the keys of a user; of the account itself with an em
 I m account group user      the members of a group
 I t policy kind acc. name   who has a managed policy attached, or as boundary
 I o account url             OidcProvider
+I q account letter          how many of a kind the account has: a counter
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ from ...core.identity.builtin import BUILTIN_POLICIES
 from ...core.identity.names import (
     ATTACHED_MAX,
     GROUPS_OF_USER_MAX,
+    HOLDERS_MAX,
     INLINE_CHARACTERS_MAX,
     KEYS_OF_USER_MAX,
     MANAGED_CHARACTERS_MAX,
+    POLICIES_MAX,
     POLICY_VERSIONS_MAX,
     policy_arn,
 )
@@ -29,8 +31,6 @@ from .call import (
 from .query import Answer, Entries, invalid
 from .shapes import policy_shape, version_shape
 
-COUNTED_MAX = 100_000
-"""Of each kind, for the account's figures."""
 _BUILTIN_MARKER = b"aws"
 
 
@@ -181,17 +181,18 @@ async def _list_tags(call: Call) -> Answer:
 async def _summary(call: Call) -> Answer:
     """What the account has, and its quotas."""
     store, account_id = call.store, call.account_id
-    counts = {}
-    for kind in Kind:
-        found, _ = await store.list_holders(kind, account_id, limit=COUNTED_MAX)
-        counts[kind] = len(found)
-    policies, _ = await store.list_policies(account_id, limit=COUNTED_MAX)
+    counts = {kind: await store.count_holders(kind, account_id) for kind in Kind}
+    policies, _ = await store.list_policies(account_id, limit=POLICIES_MAX)
     figures = {
         "Users": counts[Kind.USER],
         "Groups": counts[Kind.GROUP],
         "Roles": counts[Kind.ROLE],
         "Policies": len(policies),
         "PolicyVersionsInUse": sum(len(one.versions) for one in policies),
+        "UsersQuota": HOLDERS_MAX[Kind.USER],
+        "GroupsQuota": HOLDERS_MAX[Kind.GROUP],
+        "RolesQuota": HOLDERS_MAX[Kind.ROLE],
+        "PoliciesQuota": POLICIES_MAX,
         "Providers": len(await store.list_providers(account_id)),
         "AccountAccessKeysPresent": len(await store.list_access_keys(account_id, "")),
         "AccessKeysPerUserQuota": KEYS_OF_USER_MAX,

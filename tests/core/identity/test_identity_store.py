@@ -12,7 +12,7 @@ from craqen.core.errors import (
     NotFoundError,
 )
 from craqen.core.identity.builtin import BUILTIN_POLICIES
-from craqen.core.identity.names import policy_arn
+from craqen.core.identity.names import HOLDERS_MAX, policy_arn
 from craqen.core.identity.records import canonical_id_of
 from craqen.core.identity.schema import Kind
 from craqen.core.identity.store import IdentityStore
@@ -209,6 +209,21 @@ def test_limits() -> None:
             await store.set_tags(Kind.USER, ACCOUNT, "u", many, [])
         with pytest.raises(InvalidArgumentError):
             await store.set_tags(Kind.USER, ACCOUNT, "u", {"aws:x": "v"}, [])
+
+    with_store(test)
+
+
+def test_an_account_has_no_more_than_its_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HOLDERS_MAX, Kind.USER, 2)
+
+    async def test(store: IdentityStore, kv: MemoryStore) -> None:
+        await store.create_user(ACCOUNT, "a")
+        await store.create_user(ACCOUNT, "b")
+        with pytest.raises(LimitExceededError):
+            await store.create_user(ACCOUNT, "c")
+        await store.delete_holder(Kind.USER, ACCOUNT, "a")
+        await store.create_user(ACCOUNT, "c")
+        assert await store.count_holders(Kind.USER, ACCOUNT) == 2
 
     with_store(test)
 
