@@ -13,6 +13,7 @@ from ..errors import DataLossError
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import NAME_BYTES_MAX
+from ..meta.folders import show_all
 from ..meta.names import digest_of
 from ..meta.records import Inode, InodeType
 from ..meta.schema import (
@@ -39,6 +40,7 @@ ENTRY_KINDS = {
         "restore it from a backup of the metadata; else run with --repair --accept-loss to remove "
         "the name",
     ),
+    "entry-hidden": ("its folder is hidden, so nobody sees it", "run with --repair to show it"),
     "entry-type": ("it says another type than its inode", "run with --repair"),
     "entry-form": (
         "a name with a slash at its end is a folder's, and only a folder's; this one is not so",
@@ -74,7 +76,7 @@ class Seen(NamedTuple):
         return self.key[9:]
 
 
-async def _inodes(tx: ReadTransaction, numbers: list[int]) -> dict[int, Inode | None]:
+async def read_inodes(tx: ReadTransaction, numbers: list[int]) -> dict[int, Inode | None]:
     """Readable inodes by number; unreadable ones are left out (told of where inodes are walked)."""
     found: dict[int, Inode | None] = {}
     values = await tx.get_many([inode_key(number) for number in numbers])
@@ -96,7 +98,7 @@ async def judge_entries(tx: ReadTransaction, rows: Rows) -> list[Seen]:
             continue  # told of by the caller
     numbers = {number_of(key) for key, _, _ in entries}
     numbers |= {entry.inode_id for _, _, entry in entries}
-    inodes = await _inodes(tx, sorted(numbers))
+    inodes = await read_inodes(tx, sorted(numbers))
     seen: list[Seen] = []
     for key, value, entry in entries:
         parent_id, name = number_of(key), key[9:]
@@ -104,6 +106,8 @@ async def judge_entries(tx: ReadTransaction, rows: Rows) -> list[Seen]:
             parent = inodes[parent_id]
             if parent is None or parent.type != InodeType.DIRECTORY:
                 seen.append(Seen("entry-without-folder", key, value))
+            elif parent.noncurrent:
+                seen.append(Seen("entry-hidden", key, value))
         if entry.inode_id in inodes:
             inode = inodes[entry.inode_id]
             if inode is None:
@@ -192,12 +196,12 @@ class EntryCheck:
 
         async def take_type(tx: Transaction) -> None:
             inode = decode_inode(await _needed(tx, inode_key(entry.inode_id)))
-            tx.set(seen.key, encode_entry(Entry(entry.inode_id, inode.type, entry.flags)))
+            tx.set(seen.key, encode_entry(entry._replace(type=inode.type)))
 
         async def take_flag(tx: Transaction) -> None:
             inode = decode_inode(await _needed(tx, inode_key(entry.inode_id)))
             flags = ENTRY_EXPLICIT if inode.explicit else 0
-            tx.set(seen.key, encode_entry(Entry(entry.inode_id, entry.type, flags)))
+            tx.set(seen.key, encode_entry(entry._replace(flags=flags)))
 
         async def take_place(tx: Transaction) -> None:
             inode = decode_inode(await _needed(tx, inode_key(entry.inode_id)))
@@ -214,6 +218,11 @@ class EntryCheck:
             remove,
             "name removed: it led to nothing, and you accepted the loss",
         )
+
+        async def show(tx: Transaction) -> None:
+            await show_all(self._check.context, tx, seen.parent_id)
+
+        changes["entry-hidden"] = (show, "the folder is shown again: it holds something current")
         changes["entry-type"] = (take_type, "the entry has its inode's type: that is what is used")
         changes["entry-flag"] = (take_flag, "the entry has its folder's flag: nothing else changes")
         changes["folder-place"] = (

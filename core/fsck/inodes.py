@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import NamedTuple
 
+import msgspec
+
 from ..errors import DataLossError
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
-from ..meta.folders import prune
+from ..meta.folders import find_hidden, prune
 from ..meta.records import Inode, InodeType
 from ..meta.schema import (
     ENTRY_EXPLICIT,
@@ -24,7 +26,7 @@ from ..meta.schema import (
     inline_key,
     inode_key,
 )
-from ..meta.tree import find_entry, is_empty, put_entry
+from ..meta.tree import find_entry, is_empty, put_entry, put_inode
 from .findings import Finding, Repair
 from .holders import Held
 from .lost_found import adopt
@@ -105,6 +107,10 @@ class InodeCheck:
 
     async def _folder(self, tx: ReadTransaction, inode: Inode) -> str:
         """What is wrong with a folder; empty if nothing is."""
+        if inode.noncurrent:
+            named = await find_hidden(tx, inode.parent_id, inode.name) == inode.inode_id
+            if named:
+                return "" if await self._is_rooted(tx, inode) else "folder-cycle"
         value = await tx.get(directory_prefix(inode.parent_id) + inode.name + b"/")
         if value is None or decode_entry(value).inode_id != inode.inode_id:
             return "" if inode.inode_id in self._misplaced else "folder-without-name"
@@ -196,6 +202,7 @@ class InodeCheck:
                 if record is None or decode_bucket(record).inode_id != inode.inode_id:
                     return False
             flags = ENTRY_EXPLICIT if inode.explicit else 0
+            put_inode(tx, msgspec.structs.replace(inode, noncurrent=False))
             put_entry(
                 tx, inode.parent_id, stored, Entry(inode.inode_id, InodeType.DIRECTORY, flags)
             )

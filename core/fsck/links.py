@@ -23,6 +23,7 @@ from ..meta.schema import (
     decode_entry,
     decode_inode,
     decode_removal,
+    decode_version,
     encode,
     inode_key,
 )
@@ -42,6 +43,12 @@ class LinkCounter:
         self.low = low
         self.high = high
         self.counts = array("I", bytes(4 * (high - low)))
+        self.versions = bytearray(high - low)
+
+    def take_version(self, inode_id: int) -> None:
+        """A version record tells of the inode."""
+        if self.low <= inode_id < self.high:
+            self.versions[inode_id - self.low] = 1
 
     def take(self, inode_id: int) -> None:
         """One more name."""
@@ -66,6 +73,12 @@ class LinkCheck:
                 if entry is not None:
                     counter.take(entry.inode_id)
             self._check.progress.advance(len(rows))
+        async for rows in plain_pages(self._check.kv, *letter_range(b"w")):
+            for key, value in rows:
+                record = decoded(self._check.findings, key, value, decode_version)
+                if record is not None:
+                    counter.take_version(record.inode_id)
+            self._check.progress.advance(len(rows))
 
     async def compare(self, counter: LinkCounter) -> None:
         """Hold the window's inodes against what was counted; what differs is a suspect."""
@@ -76,9 +89,11 @@ class LinkCheck:
                 if inode is None or inode.type == InodeType.DIRECTORY:
                     continue
                 number = number_of(key)
-                if counter.counts[number - counter.low] != inode.nlink:
+                place = number - counter.low
+                unheld = inode.noncurrent and not counter.versions[place]
+                if counter.counts[place] != inode.nlink or unheld:
                     await self._suspect(number)
-                elif inode.nlink == 0:
+                elif not inode.lives:
                     self._unqueued.add(number)
                     if len(self._unqueued) >= SUSPECTS_MAX:
                         await self._strike_queued()
@@ -102,7 +117,7 @@ class LinkCheck:
                 self._unqueued.discard(decode_removal(value).inode_id)
         for number in sorted(self._unqueued):
             record = await read_row(self._check.kv, inode_key(number))
-            if record is not None and decode_inode(record).nlink == 0:
+            if record is not None and not decode_inode(record).lives:
                 self._tell_unqueued(number)
         self._unqueued.clear()
 
@@ -112,7 +127,7 @@ class LinkCheck:
         async def repair() -> str | None:
             async def queue(tx: Transaction) -> bool:
                 value = await tx.get(inode_key(number))
-                if value is None or decode_inode(value).nlink:
+                if value is None or decode_inode(value).lives:
                     return False
                 due = check.context.now_ns() + check.context.removal_grace_ns
                 record = RemovalRecord(number, 0, None, 0)
@@ -167,6 +182,12 @@ class LinkCheck:
                 if entry is not None and entry.inode_id in before:
                     names[entry.inode_id].append(key)
             check.progress.advance(len(rows))
+        async for rows in plain_pages(check.kv, *letter_range(b"w")):
+            for key, value in rows:
+                record = decoded(check.findings, key, value, decode_version)
+                if record is not None and record.inode_id in before:
+                    names[record.inode_id].append(key)
+            check.progress.advance(len(rows))
         for number, value in before.items():
             found = names[number]
             same = partial(_unchanged, number=number, before=value, names=found)
@@ -174,8 +195,10 @@ class LinkCheck:
                 continue  # another round
             self._suspects.discard(number)
             inode = decode_inode(value)
-            if inode.nlink != len(found):
-                self._tell(inode, value, found)
+            entries = [key for key in found if key.startswith(b"d")]
+            unheld = inode.noncurrent and len(entries) == len(found)
+            if inode.nlink != len(entries) or unheld:
+                self._tell(inode, value, entries)
 
     def _tell(self, inode: Inode, before: bytes, names: list[bytes]) -> None:
         check, number = self._check, inode.inode_id
@@ -193,7 +216,8 @@ class LinkCheck:
             advice = "run with --repair, before any of its names is removed"
         else:
             kind = "inode-without-name"
-            text = f"says that it has {inode.nlink} names, and has none: nobody can reach it"
+            what = "is a noncurrent version" if inode.noncurrent else f"has {inode.nlink} names"
+            text = f"says that it {what}, but nothing leads to it: nobody can reach it"
             advice = "run with --repair to find it in lost+found of its bucket"
         check.findings.add(
             Finding(
@@ -212,8 +236,8 @@ class LinkCheck:
     ) -> bool:
         if not await _unchanged(tx, inode.inode_id, before, names):
             return False
-        put_inode(tx, msgspec.structs.replace(inode, nlink=len(names)))
-        if inode.nlink == 0:
+        put_inode(tx, msgspec.structs.replace(inode, nlink=len(names), noncurrent=False))
+        if not inode.lives:
             self._check.context.count(tx, inode.bucket_id, inode.size, 1)
         self._check.context.tell_inode(tx, inode.inode_id)
         return True
@@ -226,4 +250,10 @@ async def _unchanged(
     if await tx.get(inode_key(number)) != before:
         return False
     values = await tx.get_many(list(names))
-    return all(value is not None and decode_entry(value).inode_id == number for value in values)
+    for key, value in zip(names, values, strict=True):
+        if value is None:
+            return False
+        record = decode_entry(value) if key.startswith(b"d") else decode_version(value)
+        if record.inode_id != number:
+            return False
+    return True

@@ -42,9 +42,12 @@ async def adopt(check: Check, inode_id: int, before: bytes, old_key: bytes | Non
         if old_key is not None:
             tx.clear(old_key)
         if directory:
-            put_inode(tx, msgspec.structs.replace(inode, parent_id=folder.inode_id, name=name))
+            place = msgspec.structs.replace(
+                inode, parent_id=folder.inode_id, name=name, noncurrent=False
+            )
+            put_inode(tx, place)
         else:
-            put_inode(tx, msgspec.structs.replace(inode, nlink=1))
+            put_inode(tx, msgspec.structs.replace(inode, nlink=1, noncurrent=False))
         flags = ENTRY_EXPLICIT if directory and inode.explicit else 0
         put_entry(tx, folder.inode_id, stored, Entry(inode_id, inode.type, flags))
         check.context.touch_directory(tx, folder.inode_id)

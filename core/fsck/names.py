@@ -9,7 +9,8 @@ from ..errors import DataLossError
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction
 from ..meta.records import InodeType
-from ..meta.schema import decode_entry, decode_inode, inode_key
+from ..meta.schema import decode_entry, decode_inode, decode_version, inode_key, version_name
+from ..meta.version_ids import version_id
 from .findings import FILES_PER_FINDING_MAX, Finding
 from .scan import Check, letter_range, number_of, plain_pages
 
@@ -35,6 +36,20 @@ async def name_files(check: Check) -> None:
                 path = await _path(check, number_of(key), key[9:])
                 for finding in wanted[inode_id]:
                     if len(finding.files) < FILES_PER_FINDING_MAX and path not in finding.files:
+                        finding.files.append(path)
+        check.progress.advance(len(rows))
+    async for rows in plain_pages(check.kv, *letter_range(b"w")):
+        for key, value in rows:
+            try:
+                record = decode_version(value)
+            except DataLossError:
+                continue
+            name, sequence = version_name(key)
+            if record.inode_id in wanted and sequence is not None:
+                path = await _path(check, number_of(key), name)
+                path += f" (version {version_id(sequence, is_null=record.is_null)})"
+                for finding in wanted[record.inode_id]:
+                    if len(finding.files) < FILES_PER_FINDING_MAX:
                         finding.files.append(path)
         check.progress.advance(len(rows))
     for inode_id, findings in wanted.items():

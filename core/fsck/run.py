@@ -27,6 +27,7 @@ from .references import Counter, ReferenceCheck
 from .scan import Check
 from .uploads import UploadCheck
 from .usage import UsageCheck
+from .versions import VersionCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class _Whole:
             counter = LinkCounter(low, min(low + LINK_WINDOW_IDS, next_id))
             if low == 0:
                 await entries.run(counter.take)
+                await VersionCheck(check).run(counter.take_version)
             else:
                 await links.count(counter)
             await links.compare(counter)

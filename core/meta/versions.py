@@ -311,18 +311,18 @@ async def remove_version(
         await drop_link(context, tx, inode)
         await remove_entry(tx, slot.directory_id, slot.name)
         _told(context, tx, slot, entry.inode_id)
-        await _promote(context, tx, slot)
+        await promote(context, tx, slot)
         return DeleteOutcome(True, entry_version_id(entry))
     row = await find_row(tx, slot, sequence)
     if row is None:
         return None
     await _remove_row(context, tx, slot, row, bypass_governance=bypass_governance)
     if entry is None and row.is_marker:
-        await _promote(context, tx, slot)
+        await promote(context, tx, slot)
     return DeleteOutcome(True, row.version_id, row.is_marker)
 
 
-async def _promote(context: MetaContext, tx: Transaction, slot: Slot) -> None:
+async def promote(context: MetaContext, tx: Transaction, slot: Slot) -> None:
     """The slot has no entry: its newest version becomes current, unless a marker is newest."""
     row = await newest_row(tx, slot)
     if row is None or row.is_marker:

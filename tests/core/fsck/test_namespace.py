@@ -16,28 +16,35 @@ from craqen.core.meta.names import digest_of
 from craqen.core.meta.records import CompletedPart, InodeType, ObjectAttributes, Owner, Part
 from craqen.core.meta.schema import (
     ENTRY_EXPLICIT,
+    SEQUENCE_MAX,
     Entry,
     RemovalRecord,
     SegmentRecord,
+    VersionRecord,
     bucket_key,
     completed_key,
     decode_segment,
+    decode_version,
     directory_prefix,
     directory_time_key,
     encode,
     encode_entry,
+    hidden_folder_key,
     id_block_key,
     inline_key,
     inode_key,
     long_name_key,
+    null_version_key,
     pack_number,
     removal_key,
     segment_key,
     session_key,
     upload_key,
     usage_key,
+    version_key,
     xattr_key,
 )
+from craqen.core.meta.version_ids import parse_version_id
 from craqen.tests.core.fsck.support import World
 from craqen.tests.core.meta.checker import problems
 
@@ -246,7 +253,115 @@ async def extents_overlap(w: World) -> None:
     )
 
 
+async def _versions(w: World) -> tuple[int, int]:
+    """A key with a noncurrent version (its inode and sequence), a deleted one, a hidden folder."""
+    await w.meta.set_bucket_versioning("bucket", enabled=True)
+    await w.put(b"key", b"first")
+    inode = await w.key(b"key")
+    await w.put(b"key", b"second")
+    await w.meta.delete_object("bucket", b"deleted")
+    await w.put(b"hidden/key", b"third")
+    await w.meta.delete_object("bucket", b"hidden/key")
+    page = await w.meta.list_object_versions("bucket", prefix=b"key")
+    sequence = parse_version_id(page.entries[1].version_id)
+    assert sequence is not None
+    return inode.inode_id, sequence
+
+
+async def version_without_record(w: World) -> None:
+    _, sequence = await _versions(w)
+    await w.set_row(version_key(w.bucket_id, b"key", sequence), None)
+
+
+async def version_not_marked(w: World) -> None:
+    number, _ = await _versions(w)
+    await w.change_inode(number, lambda one: msgspec.structs.replace(one, noncurrent=False))
+
+
+async def version_of_nothing(w: World) -> None:
+    await _versions(w)
+    record = VersionRecord(NOWHERE, InodeType.FILE, False, 5)
+    await w.set_row(version_key(w.bucket_id, b"key", 5), encode(record))
+
+
+async def version_in_no_folder(w: World) -> None:
+    number, sequence = await _versions(w)
+    await w.set_row(version_key(w.bucket_id, b"key", sequence), None)
+    record = VersionRecord(number, InodeType.FILE, False, 5)
+    await w.set_row(version_key(NOWHERE, b"key", sequence), encode(record))
+
+
+async def marker_in_no_folder(w: World) -> None:
+    await _versions(w)
+    await w.set_row(version_key(NOWHERE, b"key", 5), encode(VersionRecord(0, 0, False, 5)))
+
+
+async def marker_gone(w: World) -> None:
+    await _versions(w)
+    gone = await w.meta.delete_object("bucket", b"key")
+    sequence = parse_version_id(gone.version_id)
+    assert sequence is not None
+    await w.set_row(version_key(w.bucket_id, b"key", sequence), None)
+
+
+async def version_too_new(w: World) -> None:
+    await _versions(w)
+    record = encode(VersionRecord(0, 0, False, 5))
+    await w.set_row(version_key(w.bucket_id, b"key", SEQUENCE_MAX), record)
+
+
+async def null_not_told_of(w: World) -> None:
+    await _versions(w)
+    await w.put(b"plain", b"new")
+    await w.set_row(null_version_key(w.bucket_id, b"plain"), None)
+
+
+async def null_told_of_nothing(w: World) -> None:
+    await _versions(w)
+    await w.set_row(null_version_key(w.bucket_id, b"key"), pack_number(7))
+
+
+async def hidden_folder_of_nothing(w: World) -> None:
+    await _versions(w)
+    gone = await w.meta.delete_object("bucket", b"empty/key")
+    page = await w.meta.list_object_versions("bucket", prefix=b"empty/key")
+    assert page.entries[0].version_id == gone.version_id
+    sequence = parse_version_id(gone.version_id)
+    assert sequence is not None
+    value = await w.row(hidden_folder_key(w.bucket_id, b"empty"))
+    assert value is not None
+    folder = decode_version(value).inode_id
+    await w.set_row(version_key(folder, b"key", sequence), None)
+
+
+async def hidden_folder_with_a_name(w: World) -> None:
+    await _versions(w)
+    folder = await w.make_folder(w.bucket_id, b"folder")
+    record = VersionRecord(folder, InodeType.DIRECTORY, False, 5)
+    await w.set_row(hidden_folder_key(w.bucket_id, b"folder"), encode(record))
+
+
+async def name_in_hidden_folder(w: World) -> None:
+    await _versions(w)
+    value = await w.row(hidden_folder_key(w.bucket_id, b"hidden"))
+    assert value is not None
+    inode = await w.key(b"plain")
+    await w.set_row(directory_prefix(w.bucket_id) + b"plain", None)
+    entry = encode_entry(Entry(inode.inode_id, InodeType.FILE, 0))
+    await w.set_row(directory_prefix(decode_version(value).inode_id) + b"plain", entry)
+
+
 SAFE: list[tuple[Plant, str, str]] = [
+    (version_without_record, "inode-without-name", "has no name"),
+    (version_not_marked, "version-inode", "bucket/key (version"),
+    (version_in_no_folder, "version-without-folder", "key (version"),
+    (marker_in_no_folder, "version-without-folder", ""),
+    (marker_gone, "version-newest", "bucket/key (version"),
+    (null_not_told_of, "version-null", "bucket/plain (version null)"),
+    (null_told_of_nothing, "null-leftover", ""),
+    (hidden_folder_of_nothing, "hidden-empty", ""),
+    (hidden_folder_with_a_name, "hidden-folder", "bucket/folder"),
+    (name_in_hidden_folder, "entry-hidden", "bucket/hidden/plain"),
     (too_many_links, "link-count", "bucket/plain"),
     (named_with_no_links, "link-count", "bucket/back"),
     (file_without_name, "inode-without-name", "has no name"),
@@ -273,6 +388,7 @@ SAFE: list[tuple[Plant, str, str]] = [
 ]
 TRACES: list[tuple[Plant, str, str]] = [
     (name_without_inode, "entry-without-inode", "bucket/ghost"),
+    (version_of_nothing, "version-without-inode", "bucket/key (version"),
     (held_by_nobody, "segment-unheld", ""),
     (inline_content_of_nobody, "inline-leftover", ""),
     (attribute_of_nobody, "attribute-leftover", ""),
@@ -280,6 +396,7 @@ TRACES: list[tuple[Plant, str, str]] = [
 ]
 REPORTED: list[tuple[Plant, str, str]] = [
     (inline_content_gone, "inline-missing", "bucket/plain"),
+    (version_too_new, "version-order", ""),
     (bucket_without_record, "bucket-record", "bucket/"),
     (unreadable_inode, "record-unreadable", ""),
     (extents_overlap, "extents", "bucket/large"),
@@ -391,13 +508,15 @@ def test_a_count_that_was_too_low_no_longer_frees_the_file() -> None:
     asyncio.run(scene())
 
 
-async def busy(w: World, stop: asyncio.Event, chooser: random.Random) -> int:
+async def busy(
+    w: World, stop: asyncio.Event, chooser: random.Random, *, versioned: bool = False
+) -> int:
     """Everything that a namespace is asked to do, until told to stop; return how much."""
     done = 0
     while not stop.is_set():
         keys = [f"dir{chooser.randrange(4)}/k{number}".encode() for number in range(6)]
         key, other = chooser.sample(keys, 2)
-        step = chooser.randrange(9)
+        step = chooser.randrange(12 if versioned else 9)
         try:
             if step == 0:
                 await w.put(key, b"x" * chooser.randrange(1, 50))
@@ -422,6 +541,12 @@ async def busy(w: World, stop: asyncio.Event, chooser: random.Random) -> int:
                 )  # fmt: skip
             elif step == 7:
                 await _complete(w, f"f{chooser.randrange(5)}".encode(), key)
+            elif step == 9:
+                await w.meta.set_bucket_versioning("bucket", enabled=chooser.random() < 0.7)
+            elif step > 9:
+                page = await w.meta.list_object_versions("bucket")
+                for entry in chooser.sample(page.entries, 2 * len(page.entries) // 3):
+                    await w.meta.delete_object("bucket", entry.key, version_id=entry.version_id)
             else:
                 w.clock.advance(70)
                 await w.meta.renew_client()
@@ -446,7 +571,7 @@ async def _complete(w: World, source: bytes, key: bytes) -> None:
     await w.meta.complete_upload(upload, [CompletedPart(1, part.etag)], etag="m", checksums={})
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_busy_namespace_gives_no_false_alarm(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a few rows, so that hundreds of changes fall between them."""
     monkeypatch.setattr("craqen.core.fsck.scan.PAGE_ROWS", 3)
@@ -460,7 +585,9 @@ def test_a_busy_namespace_gives_no_false_alarm(seed: int, monkeypatch: pytest.Mo
         w = await World.make()
         stop = asyncio.Event()
         users = [
-            asyncio.create_task(busy(w, stop, random.Random(10 * seed + number)))
+            asyncio.create_task(
+                busy(w, stop, random.Random(10 * seed + number), versioned=seed > 1)
+            )
             for number in range(3)
         ]
         for _ in range(3):
