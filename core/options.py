@@ -167,6 +167,14 @@ class GatewayOptions:
         "Issuers of identity tokens that roles may trust: ISSUER=URL or ISSUER=/file names the key "
         "set; ISSUER alone is asked for its configuration.",
     )
+    website_domains: list[str] = option(
+        [], "Domains for buckets that are web sites (bucket.domain). Empty: none are."
+    )
+    notification_targets: list[str] = option(
+        [],
+        "Who can be told of events in buckets: NAME=URL. The ARN in a bucket's configuration ends "
+        "in the name.",
+    )
     uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
     gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
 

@@ -21,6 +21,7 @@ from .protocol import Incoming
 from .reply import Reply, Sent, ServerHead, error_reply, new_request_id
 from .routing import Route, split_target
 from .settings import cors
+from .website import Visit
 
 _log = logging.getLogger("craqen.gateway")
 
@@ -81,6 +82,10 @@ class Application:
         raw_path, raw_query = split_target(message.path)
         request.raw_path = raw_path
         signed = SignedRequest(message.method, raw_path, raw_query, headers)
+        if services.websites is not None:
+            bucket = services.websites.bucket_of_host(headers.get("host", ""))
+            if bucket:
+                return await self._visit(request, headers, bucket)
         if is_query_call(message.method, raw_path, headers):
             return await services.control.answer(request.incoming, signed, time.time(), request.id)
         route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
@@ -111,6 +116,14 @@ class Application:
             check_payer(exchange)
             await services.authorizer.authorize(exchange)
         return await handler(exchange)
+
+    async def _visit(self, request: _Request, headers: Headers, bucket: str) -> Reply | Sent:
+        """A page of a web site."""
+        visit = Visit(self._services, request.incoming, headers, bucket, request.id)
+        try:
+            return await visit.answer(request.raw_path)
+        finally:
+            request.exchange = visit.exchange
 
     async def _preflight(self, route: Route, headers: Headers) -> Reply:
         """Whether a page of another origin may send a request. Nobody signs this question."""

@@ -40,6 +40,10 @@ class Services:
     region: str
     removal_grace_seconds: float
     head: ServerHead
+    websites: Router | None = None
+    """Knows the hosts that are web sites; None: there are none."""
+    notification_targets: frozenset[str] = frozenset()
+    """Names of those who can be told of events."""
 
 
 class Exchange:

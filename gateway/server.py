@@ -28,6 +28,7 @@ from .exchange import Services
 from .iam.account_rights import AccountRights
 from .iam.issuers import Issuers
 from .iam.service import QueryService
+from .notification_targets import parse_targets
 from .protocol import CONNECTIONS_MAX, GatewayServer
 from .reply import ServerHead
 from .routing import Router
@@ -135,6 +136,8 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         region=options.region,
         removal_grace_seconds=config.meta.removal_grace_seconds,
         head=ServerHead(secrets.token_hex(16)),
+        websites=Router(options.website_domains) if options.website_domains else None,
+        notification_targets=frozenset(parse_targets(options.notification_targets)),
     )
 
 

@@ -30,6 +30,7 @@ CORE_LAYERS = [
     {"placement"},
     {"manager"},
     {"identity"},
+    {"lifecycle"},
     {"meta", "storage"},
     {"client"},
     {"fsck"},

@@ -20,21 +20,21 @@ from ..send import send_object
 REPLACED_RETRIES = 3  # an object replaced between two reads is simply read again
 
 
-async def get_object(exchange: Exchange) -> Reply | Sent:
-    """GetObject."""
+async def get_object(exchange: Exchange, status: int = 200) -> Reply | Sent:
+    """GetObject. *status* of the whole object: pages that tell of an error have another."""
     for _ in range(REPLACED_RETRIES):
         try:
-            return await _get_once(exchange)
+            return await _get_once(exchange, status)
         except StaleHandleError:
             continue
-    return await _get_once(exchange)
+    return await _get_once(exchange, status)
 
 
-async def _get_once(exchange: Exchange) -> Reply | Sent:
+async def _get_once(exchange: Exchange, status: int) -> Reply | Sent:
     view = await exchange.services.meta.get_object(
         exchange.bucket, exchange.key, version_id=exchange.version_id
     )
-    reply, span = await _answer(exchange, view)
+    reply, span = await _answer(exchange, view, status)
     if reply.status == 304 or span.length == 0:
         reply.length = 0 if span.length == 0 else reply.length
         return reply
@@ -47,12 +47,12 @@ async def _get_once(exchange: Exchange) -> Reply | Sent:
     return await send_object(exchange, reply, view.inode, span.start, span.length)
 
 
-async def head_object(exchange: Exchange) -> Reply:
-    """HeadObject: the same headers, no body."""
+async def head_object(exchange: Exchange, status: int = 200) -> Reply:
+    """HeadObject: the same status and headers, no body."""
     view = await exchange.services.meta.get_object(
         exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
     )
-    reply, _ = await _answer(exchange, view)
+    reply, _ = await _answer(exchange, view, status)
     return reply
 
 
@@ -67,7 +67,7 @@ def _check_overrides(exchange: Exchange) -> None:
         )
 
 
-async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRange]:
+async def _answer(exchange: Exchange, view: ObjectView, status: int) -> tuple[Reply, ByteRange]:
     """Status and headers, and the bytes to send. Raises S3Error for conditions and ranges."""
     inode, headers = view.inode, exchange.headers
     etag = inode.effective_etag()
@@ -83,7 +83,6 @@ async def _answer(exchange: Exchange, view: ObjectView) -> tuple[Reply, ByteRang
     if view.version_id:
         answer["x-amz-version-id"] = view.version_id
         answer |= lock_headers(inode)
-    status = 200
     range_header, part_number = headers.get("range"), exchange.query.get("partNumber")
     if range_header is not None or part_number is not None:
         parts: Sequence[PartSize] = ()

@@ -6,11 +6,23 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ...core.errors import BucketNotFoundError
+from ..bucket_guard import owner_of
 from ..errors import S3Error
 from ..exchange import Exchange
 from ..receive import read_document
 from ..reply import Reply, xml_reply
-from ..settings import absent, cors, request_payment, tagging
+from ..settings import (
+    absent,
+    cors,
+    encryption,
+    lifecycle,
+    logging,
+    notification,
+    request_payment,
+    tagging,
+    website,
+)
 from ..settings.stored import Stored
 
 T = TypeVar("T")
@@ -73,6 +85,80 @@ _REQUEST_PAYMENT = Setting(
 )
 
 
+_ENCRYPTION = Setting(
+    encryption.STORED,
+    encryption.parse,
+    encryption.render,
+    missing="ServerSideEncryptionConfigurationNotFoundError",
+)
+_WEBSITE = Setting(
+    website.STORED, website.parse, website.render, missing="NoSuchWebsiteConfiguration"
+)
+
+
+async def _check_log_bucket(exchange: Exchange, record: logging.Logging) -> None:
+    """A log goes to a bucket of the same owner."""
+    if not record.bucket:
+        return
+    try:
+        target = await exchange.services.buckets.get(record.bucket)
+    except BucketNotFoundError as error:
+        raise S3Error(
+            "InvalidTargetBucketForLogging", fields={"TargetBucket": record.bucket}
+        ) from error
+    if owner_of(target.record) != owner_of(exchange.settings.record):
+        raise S3Error(
+            "InvalidTargetBucketForLogging",
+            "The owner for the bucket to be logged and the target bucket must be the same.",
+            fields={"TargetBucket": record.bucket},
+        )
+
+
+async def _check_targets(exchange: Exchange, record: notification.Notification) -> None:
+    if exchange.headers.get("x-amz-skip-destination-validation", "").lower() != "true":
+        notification.check_targets(record, exchange.services.notification_targets)
+
+
+_LOGGING = Setting(
+    logging.STORED,
+    logging.parse,
+    logging.render,
+    default=logging.Logging(),
+    check=_check_log_bucket,
+)
+_NOTIFICATION = Setting(
+    notification.STORED,
+    notification.parse,
+    notification.render,
+    default=notification.Notification(),
+    checksum_required=False,
+    check=_check_targets,
+)
+_LIFECYCLE = Setting(
+    lifecycle.STORED, lifecycle.parse, lifecycle.render, missing="NoSuchLifecycleConfiguration"
+)
+
+
+async def put_lifecycle(exchange: Exchange) -> Reply:
+    """PutBucketLifecycleConfiguration: one header belongs to the document."""
+    minimum_size = exchange.headers.get(lifecycle.MINIMUM_SIZE_HEADER, "")
+    body = await read_document(exchange, checksum_required=True)
+    record = lifecycle.parse(body, minimum_size)
+    await exchange.services.meta.set_bucket_setting(
+        exchange.bucket, lifecycle.STORED.aspect, lifecycle.STORED.encode(record)
+    )
+    return Reply(200, {lifecycle.MINIMUM_SIZE_HEADER: record.minimum_size})
+
+
+async def get_lifecycle(exchange: Exchange) -> Reply:
+    """GetBucketLifecycleConfiguration."""
+    reply = await _LIFECYCLE.get(exchange)
+    record = lifecycle.STORED.of(exchange.settings)
+    if record is not None:
+        reply.headers = {**reply.headers, lifecycle.MINIMUM_SIZE_HEADER: record.minimum_size}
+    return reply
+
+
 def _shown(body: bytes) -> SettingHandler:
     async def show(exchange: Exchange) -> Reply:
         return xml_reply(body)
@@ -111,6 +197,19 @@ HANDLERS: dict[str, SettingHandler] = {
     "DeleteBucketCors": _CORS.delete,
     "GetBucketRequestPayment": _REQUEST_PAYMENT.get,
     "PutBucketRequestPayment": _REQUEST_PAYMENT.put,
+    "GetBucketEncryption": _ENCRYPTION.get,
+    "PutBucketEncryption": _ENCRYPTION.put,
+    "DeleteBucketEncryption": _ENCRYPTION.delete,
+    "GetBucketLifecycleConfiguration": get_lifecycle,
+    "PutBucketLifecycleConfiguration": put_lifecycle,
+    "DeleteBucketLifecycle": _LIFECYCLE.delete,
+    "GetBucketLogging": _LOGGING.get,
+    "PutBucketLogging": _LOGGING.put,
+    "GetBucketNotificationConfiguration": _NOTIFICATION.get,
+    "PutBucketNotificationConfiguration": _NOTIFICATION.put,
+    "GetBucketWebsite": _WEBSITE.get,
+    "PutBucketWebsite": _WEBSITE.put,
+    "DeleteBucketWebsite": _WEBSITE.delete,
     **{operation: _shown(body) for operation, body in absent.EMPTY.items()},
     **{operation: _failing(code) for operation, code in absent.MISSING.items()},
     **{operation: _refusing(what) for operation, what in absent.REFUSED.items()},

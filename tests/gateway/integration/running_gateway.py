@@ -43,6 +43,7 @@ from craqen.tests.gateway.integration.faulty_data import FaultyDataStore
 from craqen.tests.gateway.unit.signing_client import ACCESS_KEY, REGION, SECRET_KEY, OneUser
 
 BASE_DOMAIN = "s3.test"
+WEBSITE_DOMAIN = "website.test"
 START_TIMEOUT_SECONDS = 20.0
 WAIT_SECONDS = 20.0
 
@@ -119,6 +120,8 @@ class Gateway:
                 buckets=BucketCache(self.meta),
                 removal_grace_seconds=options.removal_grace_seconds,
                 head=ServerHead("host"),
+                websites=Router([WEBSITE_DOMAIN]),
+                notification_targets=frozenset({"hook"}),
             )
             endpoint = RunningEndpoint(
                 services, self._context, connections_max=self._connections_max
