@@ -21,7 +21,7 @@ SIZES: Final = ((4 * KIB, 8192, "4 KiB"), (MIB, 256, "1 MiB"), (8 * MIB, 32, "8 
 AWAY: Final = 3
 """The node that is filled."""
 WRITERS: Final = 32
-POLL_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 300.0
 
 Put = Callable[[memoryview], Awaitable[object]]

@@ -12,7 +12,6 @@ from ..meta.records import Layout
 from ..wire.messages import BlockPlace, Method, ReserveReply, ReserveRequest
 from .connections import NodeConnection, NodeConnections
 
-
 _MIX = 0x9E37_79B9_7F4A_7C15
 
 

@@ -34,7 +34,7 @@ from ..errors import CraqenError, DataLossError
 from ..ids import ChunkId
 from .seen import ABSENT, Seen, SyncMark, seen_of
 
-WINDOW_CHUNKS = 32  # copies under way: hides the successor's flushes behind each other
+WINDOW_CHUNKS = 256  # copies under way: so many small ones share a flush of the successor's
 WINDOW_BYTES = 32 << 20  # of their contents: half of what one process holds of copies
 PAGE_CHUNKS = 512  # compared at a time
 PAUSES_MAX = 3  # damaged chunks are given so many chances to be repaired before they are copied

@@ -52,8 +52,9 @@ from ..errors import (
 from ..ids import ChunkId, UpdateToken
 from ..limits import KIB
 from ..wire.messages import UpdateResult
+from .peer_calls import PeerCalls
 from .rooms import Rooms
-from .transfers import PeerCalls, Transfers
+from .transfers import Transfers
 from .work import Work, draft_of
 
 INLINE_WORK_BYTES_MAX = 128 * KIB  # above it a thread costs less than holding up the event loop

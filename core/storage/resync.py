@@ -49,10 +49,10 @@ from ..wire.messages import (
     SyncReply,
     SyncStartRequest,
 )
+from .peer_calls import PeerCalls
 from .recovery import outcome_entry, page_from
 from .target import Target
 from .throttle import Throttle
-from .transfers import PeerCalls
 
 CHAINS_MAX = 4  # filled at the same time: each holds a window of copies
 STALE_RETRY_SECONDS = 0.2  # the successor has not heard of the chain's new version

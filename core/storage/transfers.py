@@ -3,8 +3,7 @@ chunks, and chunks fetched for repair."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable
 
 from ..checksum import crc32c
 from ..chunks.store import ChunkVersion
@@ -16,7 +15,6 @@ from ..wire.messages import (
     FetchChunkReply,
     FetchChunkRequest,
     FetchSource,
-    Message,
     Method,
     Update,
     UpdateKind,
@@ -24,9 +22,9 @@ from ..wire.messages import (
     UpdateRequest,
     UpdateResult,
 )
+from .copy_batches import COPY_BATCHED_BYTES_MAX, CopyBatches
+from .peer_calls import PeerCalls
 from .rooms import Rooms
-
-R = TypeVar("R", bound=Message)
 
 Read = Callable[[ChunkVersion, ChunkId, memoryview, bool], Awaitable[None]]
 """Fills the buffer with the bytes of a version, verified unless it is to be taken as it is."""
@@ -40,23 +38,6 @@ SOURCES = {wire: source for source, wire in _SOURCES.items()}
 """From the wire's word to the machine's."""
 
 
-class PeerCalls(Protocol):
-    """Calls to the nodes of other targets."""
-
-    async def call(
-        self,
-        target_id: int,
-        method: Method,
-        request: Message,
-        reply_kind: type[R],
-        *,
-        send: Sequence[memoryview] = (),
-        receive: Sequence[memoryview] = (),
-    ) -> R:
-        """Ask the node that has the target. Raises what it raised, UnavailableError."""
-        ...
-
-
 class Transfers:
     """One target's exchange with the others of its chain."""
 
@@ -64,6 +45,7 @@ class Transfers:
         self._chain_id = chain_id
         self._rooms = rooms
         self._peers = peers
+        self._copies = CopyBatches(peers)
         self._read = read
 
     async def send_as_it_came(
@@ -144,16 +126,10 @@ class Transfers:
             as_it_is=effect.as_it_is,
             target_id=effect.target_id,
         )
-        reply = await self._peers.call(
-            effect.target_id,
-            Method.UPDATE,
-            UpdateRequest((message,)),
-            UpdateReply,
-            send=() if data is None else (data,),
-        )
-        if len(reply.results) != 1:
-            raise UnavailableError(f"target {effect.target_id} answered another request")
-        result = reply.results[0]
+        if mark is not None and length <= COPY_BATCHED_BYTES_MAX:
+            result = await self._copies.send(effect.target_id, message, data)
+        else:
+            result = await self._update(effect.target_id, message, data)
         error = exception_from_status(result.status, chain_id=self._chain_id)
         if isinstance(error, DataLossError):
             # Its own damage, not ours: it sees to that.
@@ -161,6 +137,20 @@ class Transfers:
         if error is not None:
             raise error
         return result
+
+    async def _update(
+        self, target_id: int, message: Update, data: memoryview | None
+    ) -> UpdateResult:
+        reply = await self._peers.call(
+            target_id,
+            Method.UPDATE,
+            UpdateRequest((message,)),
+            UpdateReply,
+            send=() if data is None else (data,),
+        )
+        if len(reply.results) != 1:
+            raise UnavailableError(f"target {target_id} answered another request")
+        return reply.results[0]
 
     async def fetch(self, effect: Fetch) -> tuple[FetchChunkReply, memoryview] | None:
         """The first target's content that can be had, verified; None: the chunk is absent there.

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection
 from ..clock import Clock
 from ..cluster.messages import ResyncReport
 from ..options import StorageOptions
+from .peer_calls import PeerCalls
 from .repair import Repairer
 from .resync import Resyncs
 from .scrubber import Scrubber
 from .target import Target
 from .throttle import Throttle
-from .transfers import PeerCalls
 
 
 class Upkeep:
