@@ -199,6 +199,18 @@ class MountOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptionOptions:
+    """encryption: the keys that wrap the data keys of encrypted objects."""
+
+    keys_file: str = option(
+        "",
+        "File of mode 0600 with the store's keys; craqen admin encryption-key changes it. Every "
+        "host that serves encrypted objects needs it, and nothing else can read them: keep a copy. "
+        "Empty: <data_folder>/keys.yaml.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsOptions:
     """metrics: what storage nodes and managers count, for Prometheus."""
 
@@ -232,6 +244,7 @@ class Config:
     meta: MetaOptions = field(default_factory=MetaOptions)
     gateway: GatewayOptions = field(default_factory=GatewayOptions)
     mount: MountOptions = field(default_factory=MountOptions)
+    encryption: EncryptionOptions = field(default_factory=EncryptionOptions)
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
@@ -267,6 +280,11 @@ class Config:
         return tuple(self.cluster.managers) or (f"unix://{self.run_folder}/manager-1.sock",)
 
     @property
+    def keys_file(self) -> str:
+        """The file of encryption keys, with its default filled in."""
+        return self.encryption.keys_file or f"{self.data_folder}/keys.yaml"
+
+    @property
     def credentials_file(self) -> str:
         """YAML file of mode 0600 with the access keys."""
         return f"{self.data_folder}/credentials.yaml"
@@ -279,6 +297,7 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "meta": MetaOptions,
     "gateway": GatewayOptions,
     "mount": MountOptions,
+    "encryption": EncryptionOptions,
     "log": LogOptions,
     "metrics": MetricsOptions,
 }

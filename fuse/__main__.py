@@ -68,6 +68,7 @@ async def _serve(mount_point: str, config: Config) -> None:
             config.mount,
             feed_retention_seconds=config.meta.feed_retention_seconds,
             lease_lost=lambda: client.lease_lost,
+            sealed=client.sealed,
         )
         await mount.run(stop, tell_ready)
     finally:

@@ -13,6 +13,7 @@ import pyfuse3
 
 from ..core.client.files import FileClient
 from ..core.client.port import DataStore
+from ..core.client.sealed_files import SealedFiles
 from ..core.clock import SystemClock
 from ..core.errors import CraqenError, NotDirectoryError, OperatorError, UnavailableError
 from ..core.ids import ROOT_INODE_ID
@@ -58,9 +59,10 @@ class Mount:
         *,
         feed_retention_seconds: float,
         lease_lost: Callable[[], bool],
+        sealed: SealedFiles | None = None,
     ) -> None:
         """*options*: as configured, but for ``point``. *lease_lost* tells when the store has given
-        this process up."""
+        this process up. *sealed*: for encrypted files."""
         self._meta = meta
         self._data = data
         self._mount_point = mount_point
@@ -69,7 +71,9 @@ class Mount:
         self._lease_lost = lease_lost
         clock = SystemClock()
         self._clock = clock
-        self._client = FileClient(meta, data, clock, dirty_bytes_max=options.dirty_mebibytes * MIB)
+        self._client = FileClient(
+            meta, data, clock, dirty_bytes_max=options.dirty_mebibytes * MIB, sealed=sealed
+        )
         self._notifier = Notifier(KernelNotifications())
         self._forget_descriptor: Callable[[], None] = lambda: None
 

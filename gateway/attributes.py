@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from ..core.meta.records import Inode, ObjectAttributes
 from .auth.chunked import stored_content_encoding
 from .body.digest import quote_etag
+from .encryption import encryption_headers
 from .errors import S3Error, invalid_argument
 from .exchange import is_folder
 from .headers import Headers
@@ -43,21 +44,12 @@ RESPONSE_OVERRIDES = {
     "response-expires": "Expires",
 }
 
-# Asked for by headers, and not there yet: silently storing in the clear would be a lie.
-_NOT_THERE = (
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-customer-algorithm",
-)
-
 
 def attributes_of(headers: Headers) -> ObjectAttributes:
     """What a PUT, copy with REPLACE, or CreateMultipartUpload gives its object.
 
-    Raises S3Error: MetadataTooLarge, InvalidStorageClass, InvalidTag, NotImplemented.
+    Raises S3Error: MetadataTooLarge, InvalidStorageClass, InvalidTag.
     """
-    for name in _NOT_THERE:
-        if name in headers:
-            raise S3Error("NotImplemented", f"{name} is not implemented by this release")
     stored = {name: headers[name] for name in STORED_HEADERS if name in headers}
     if "content-encoding" in stored:
         encoding = stored_content_encoding(stored["content-encoding"])
@@ -132,6 +124,8 @@ def object_headers(
             headers["x-amz-tagging-count"] = str(len(attributes.tags))
         if attributes.storage_class != "STANDARD":
             headers["x-amz-storage-class"] = attributes.storage_class
+        if attributes.encryption is not None:
+            headers |= encryption_headers(attributes.encryption)
         if with_checksums and attributes.etag_generation == inode.generation:
             for name, value in attributes.checksums.items():
                 headers[f"x-amz-checksum-{name}"] = value

@@ -52,6 +52,12 @@ ERRORS: dict[str, ErrorKind] = {
         "Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers "
         "are not whitelisted by the resource's CORS spec.",
     ),
+    # keys
+    "InvalidEncryptionAlgorithmError": ErrorKind(
+        400, "The encryption request you specified is not valid. The valid value is AES256."
+    ),
+    "KMS.DisabledException": ErrorKind(400, "The key is disabled."),
+    "KMS.NotFoundException": ErrorKind(400, "The key does not exist."),
     # what is asked
     "BadRequest": ErrorKind(400, "Bad Request"),
     "EntityTooLarge": ErrorKind(

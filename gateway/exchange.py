@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..core.client.port import DataStore
 from ..core.clock import Clock
+from ..core.crypt.port import KeyKeeper
 from ..core.identity.records import Identity
 from ..core.meta.records import Inode, InodeType, Owner
 from ..core.meta.store import MetaStore
@@ -21,6 +23,9 @@ from .listings import Person
 from .protocol import BodyReceiver, Incoming
 from .reply import Reply, ServerHead
 from .routing import Route, Router
+
+if TYPE_CHECKING:
+    from .encryption import Sealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Services:
     control: QueryService
     authorizer: Authorizer
     buckets: BucketCache
+    keys: KeyKeeper
     region: str
     removal_grace_seconds: float
     head: ServerHead
@@ -63,6 +69,7 @@ class Exchange:
         "receiver",
         "request",
         "route",
+        "sealing",
         "services",
     )
 
@@ -87,6 +94,8 @@ class Exchange:
         """The bucket as it was when the request was authorised; None for the service and for a
         bucket that is to be made."""
         self.id = request_id
+        self.sealing: Sealing | None = None
+        """How the body is encrypted that the request stores (gateway/encryption.py)."""
         self.continued = False
         """Whether a client that asked was told to send its body."""
         self.answer_headers: dict[str, str] = {}

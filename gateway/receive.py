@@ -15,7 +15,9 @@ from aiohttp import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
+from ..core.client.encrypted import EncryptedSegmentWriter
 from ..core.client.port import SegmentWriter
+from ..core.crypt.pages import seal_record, stored_length
 from ..core.errors import CallerError, ConflictError
 from ..core.limits import INLINE_BYTES_MAX, PUT_BYTES_MAX
 from ..core.meta.records import NewContent
@@ -281,8 +283,30 @@ async def receive_content(
         data = await body.read(INLINE_BYTES_MAX)
         verifier.update(data)
         result = verifier.finish(body.trailers)
-        return Received(NewContent(len(data), data if inline else None), result, None)
+        content = small_content(exchange, data) if inline else NewContent(0)
+        return Received(content, result, None)
     return await receive_segment(exchange, body, verifier, lead=lead)
+
+
+def small_content(exchange: Exchange, data: bytes) -> NewContent:
+    """Content that is kept in a record, encrypted if the exchange's is."""
+    sealing = exchange.sealing
+    if sealing is None or not data:
+        return NewContent(len(data), data)
+    return NewContent(len(data), seal_record(sealing.data_key, data))
+
+
+def new_segment(exchange: Exchange, length: int | None) -> SegmentWriter:
+    """A writer of a segment for *length* bytes (if that is known), which encrypts if the exchange's
+    content is encrypted. ``ensure_ids`` was awaited."""
+    services, sealing = exchange.services, exchange.sealing
+    segment_id = services.meta.new_segment_id()
+    layout = services.meta.layout_of(segment_id, in_place=False)
+    if sealing is None:
+        return services.data.new_segment(segment_id, layout, length_bytes=length)
+    stored = None if length is None else stored_length(length)
+    writer = services.data.new_segment(segment_id, layout, length_bytes=stored)
+    return EncryptedSegmentWriter(writer, sealing.data_key, services.executor, segment_id, layout)
 
 
 async def receive_segment(
@@ -292,13 +316,9 @@ async def receive_segment(
 
     Raises S3Error and CraqenError; then nothing is left behind.
     """
-    services = exchange.services
-    await services.meta.ensure_ids(1)
-    segment_id = services.meta.new_segment_id()
-    layout = services.meta.layout_of(segment_id, in_place=False)
+    await exchange.services.meta.ensure_ids(1)
     ahead = 0 if lead is None else lead.length_bytes
-    length = None if body.length is None else ahead + body.length
-    writer = services.data.new_segment(segment_id, layout, length_bytes=length)
+    writer = new_segment(exchange, None if body.length is None else ahead + body.length)
     try:
         if lead is not None:
             await lead.write(writer)

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 
-from ..core.client.port import Piece
+from ..core.client.encrypted import read_encrypted
+from ..core.client.port import MemoryPiece, Piece
 from ..core.errors import CraqenError
 from ..core.limits import MIB
 from ..core.meta.records import Extent, Inode
@@ -19,20 +21,27 @@ from .reply import Reply, Sent
 from .sendfile import PieceSender
 
 STEP_BYTES = 8 * MIB  # located at a time
+DECRYPTED_STEP_BYTES = MIB  # in memory, twice for each answer under way
 
 _log = logging.getLogger("craqen.gateway")
 _handles = itertools.count(1)
 
 
 async def send_object(
-    exchange: Exchange, reply: Reply, inode: Inode, offset: int, length: int
+    exchange: Exchange,
+    reply: Reply,
+    inode: Inode,
+    offset: int,
+    length: int,
+    data_key: bytes | None = None,
 ) -> Sent:
-    """Send *reply*'s head and then the object's bytes ``[offset, offset + length)``.
+    """Send *reply*'s head and then the object's bytes ``[offset, offset + length)``, decrypted with
+    *data_key* if they are encrypted.
 
     Raises CraqenError as long as nothing was sent, ConnectionError once the connection is cut.
     """
     extents = await exchange.services.meta.extents(inode, offset, length)
-    steps = _Steps(exchange, inode, extents, offset, length)
+    steps = _Steps(exchange, inode, extents, offset, length, data_key)
     pieces = await steps.first()
     request = exchange.request
     if request.is_last:
@@ -76,8 +85,12 @@ class _Steps:
         extents: tuple[Extent, ...],
         offset: int,
         length: int,
+        data_key: bytes | None,
     ) -> None:
         self._data = exchange.services.data
+        self._executor = exchange.services.executor
+        self._data_key = data_key
+        self._step_bytes = STEP_BYTES if data_key is None else DECRYPTED_STEP_BYTES
         self._inode = inode
         self._extents = extents
         self._position = offset
@@ -109,14 +122,20 @@ class _Steps:
                     located = None  # so slow was the client
             else:
                 _drop(ahead)
-        self._step_end = min(self._position + STEP_BYTES, self._end)
+        self._step_end = min(self._position + self._step_bytes, self._end)
         pieces, self.deadline = located or await self._locate(self._position, self._step_end)
         if self._step_end < self._end:
-            behind = min(self._step_end + STEP_BYTES, self._end)
+            behind = min(self._step_end + self._step_bytes, self._end)
             self._ahead = asyncio.create_task(self._locate(self._step_end, behind))
         return pieces
 
     async def _locate(self, start: int, end: int) -> tuple[list[Piece], float]:
+        if self._data_key is not None:
+            plain = memoryview(bytearray(end - start))
+            await read_encrypted(
+                self._data, self._executor, self._data_key, self._extents, start, plain
+            )
+            return [MemoryPiece(plain)], math.inf
         asked = self._loop.time()
         pieces = await self._data.locate(
             self._extents, start, end - start, generation=self._inode.generation

@@ -133,6 +133,7 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         ),
         authorizer=AccountAuthorizer(),
         buckets=BucketCache(client.meta),
+        keys=client.keys,
         region=options.region,
         removal_grace_seconds=config.meta.removal_grace_seconds,
         head=ServerHead(secrets.token_hex(16)),

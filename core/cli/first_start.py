@@ -12,11 +12,13 @@ import shutil
 import socket
 import string
 import sys
+import time
 from pathlib import Path
 
 import yaml
 
 from ..config import write_config
+from ..crypt.key_ring import STORE_KEY_ID, FileKeyRing
 from ..durable_file import write_durably
 from ..errors import ConfigError, OperatorError
 from ..options import Config
@@ -93,6 +95,13 @@ def ensure_cluster_secret(config: Config) -> None:
         write_durably(path, secrets.token_hex(CLUSTER_SECRET_BYTES) + "\n")
     except OSError as error:
         raise OperatorError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def ensure_encryption_key(config: Config) -> None:
+    """Create the store's own encryption key if there is no file of keys. Raises OperatorError."""
+    if not Path(config.keys_file).exists():
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        FileKeyRing(config.keys_file).create(STORE_KEY_ID, created)
 
 
 def write_effective_config(config: Config) -> str:

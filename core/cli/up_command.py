@@ -17,6 +17,7 @@ from .first_start import (
     check_port,
     ensure_cluster_secret,
     ensure_credentials,
+    ensure_encryption_key,
     greeting,
     lock_data_folder,
     make_mount_point,
@@ -124,6 +125,7 @@ async def _run(config: Config) -> int:
         check_port(config)
         new_keys = ensure_credentials(config)
         ensure_cluster_secret(config)
+        ensure_encryption_key(config)
         config_file = write_effective_config(config)
         make_mount_point(config)
         endpoint = ""

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ..clock import SystemClock
 from ..cluster.host import host_identity
 from ..cluster.store import KvRouting
+from ..crypt.key_ring import FileKeyRing
+from ..crypt.port import KeyKeeper
 from ..errors import CraqenError, StaleHandleError
 from ..kv.open import open_store
 from ..kv.store import KeyValueStore
@@ -18,7 +20,9 @@ from ..meta.local import LocalMetaStore
 from ..options import Config
 from .connections import NodeConnections
 from .data import ClusterDataStore
+from .file_keys import FileKeys
 from .routes import Routes
+from .sealed_files import SealedFiles
 
 THREADS = 12
 """Hashing, large reads and writes: all of them release the interpreter lock, and those that wait
@@ -39,6 +43,7 @@ class Client:
         routing: KvRouting,
         connections: NodeConnections,
         executor: ThreadPoolExecutor,
+        keys: KeyKeeper,
         renewal: asyncio.Task[None],
         *,
         owns_kv: bool,
@@ -49,6 +54,8 @@ class Client:
         self.routing = routing
         self.connections = connections
         self.executor = executor
+        self.keys = keys
+        self.sealed = SealedFiles(meta, data, executor, FileKeys(meta, keys))
         self._renewal = renewal
         self._owns_kv = owns_kv
 
@@ -64,6 +71,7 @@ class Client:
         with contextlib.suppress(asyncio.CancelledError, CraqenError):
             await self._renewal
         await self.data.close()
+        await self.keys.close()
         await self.routing.close()
         with contextlib.suppress(CraqenError):
             await self.meta.close()
@@ -103,8 +111,9 @@ async def connect(config: Config, description: str, *, kv: KeyValueStore | None 
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="client-io")
     routes = Routes(routing, connections)
     data = ClusterDataStore(routes, connections, clock, executor, meta.client_id)
+    keys = FileKeyRing(config.keys_file)
     renewal = asyncio.create_task(_renew(meta, config.meta.client_lease_seconds))
-    return Client(kv, meta, data, routing, connections, executor, renewal, owns_kv=owns_kv)
+    return Client(kv, meta, data, routing, connections, executor, keys, renewal, owns_kv=owns_kv)
 
 
 async def _renew(meta: LocalMetaStore, lease_seconds: float) -> None:

@@ -18,12 +18,14 @@ from collections.abc import Collection
 import msgspec
 
 from ..clock import Clock
-from ..errors import CraqenError, LimitExceededError, StaleHandleError
+from ..crypt.pages import open_record
+from ..errors import CraqenError, LimitExceededError, StaleHandleError, UnsupportedError
 from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, MIB
 from ..meta.records import Inode, SetAttributes
 from ..meta.store import MetaStore
 from .dirty import DirtyRanges
 from .port import DataStore
+from .sealed_files import SealedFiles
 from .write_back import WriteBack
 
 DIRTY_BYTES_MAX = 64 * MIB  # default for all open files together
@@ -44,6 +46,7 @@ class FileState:
         "cache_generation",
         "changed_ns",
         "changed_since_seconds",
+        "data_key",
         "dirty",
         "flushing",
         "handles",
@@ -60,6 +63,9 @@ class FileState:
         self.inode_id = inode_id
         self.inode: Inode | None = None
         self.inline_data: bytes | None = None
+        """Small content, decrypted."""
+        self.data_key: bytes | None = None
+        """Of encrypted content."""
         self.handles = 0
         self.lock = asyncio.Lock()
         self.dirty = DirtyRanges()
@@ -114,11 +120,14 @@ class FileClient:
         clock: Clock,
         *,
         dirty_bytes_max: int = DIRTY_BYTES_MAX,
+        sealed: SealedFiles | None = None,
     ) -> None:
+        """*sealed*: for encrypted files; without it they cannot be opened."""
         self._meta = meta
         self._data = data
         self._clock = clock
         self._write_back = WriteBack(meta, data)
+        self._sealed = sealed
         self._states: dict[int, FileState] = {}
         self._dirty_bytes = 0
         self._dirty_bytes_max = dirty_bytes_max
@@ -244,7 +253,7 @@ class FileClient:
         if inode.inline:
             data = state.inline_data
             return None if data is None else _slice(data, offset, length)
-        if inode.extent_pages:
+        if inode.extent_pages or inode.encryption is not None:
             return None
         into = memoryview(bytearray(length)) if buffer is None else buffer[:length]
         if self._data.read_now(inode.extents, offset, into, inode.generation):
@@ -299,6 +308,10 @@ class FileClient:
         extents = inode.extents
         if inode.extent_pages:
             extents = await self._meta.extents(inode, offset, stored)
+        if inode.encryption is not None:
+            key = await self._key_of(state, inode)
+            await self._sealed_files().read(inode, extents, key, offset, into[:stored])
+            return
         # Between a store and its commit the generation does not tell new chunks from old ones.
         generation = 0 if state.written_end else inode.generation
         await self._data.read(extents, offset, into[:stored], generation=generation)
@@ -307,10 +320,28 @@ class FileClient:
         """Read the inode and its inline content anew. The lock is held."""
         state.stale = False
         try:
-            state.inode, state.inline_data = await self._meta.read_inline(state.inode_id)
+            inode, inline_data = await self._meta.read_inline(state.inode_id)
+            state.data_key = None
+            if inode.encryption is not None:
+                key = await self._key_of(state, inode)
+                if inline_data is not None:
+                    inline_data = open_record(key, inline_data)
+            state.inode, state.inline_data = inode, inline_data
         except BaseException:
             state.stale = True
             raise
+
+    def _sealed_files(self) -> SealedFiles:
+        if self._sealed is None:
+            raise UnsupportedError("encrypted files need keys: this client has none")
+        return self._sealed
+
+    async def _key_of(self, state: FileState, inode: Inode) -> bytes:
+        """The key of encrypted content. Raises PermissionDeniedError and the like."""
+        if state.data_key is None:
+            state.data_key = await self._sealed_files().data_key(inode)
+        assert state.data_key is not None
+        return state.data_key
 
     # Writing
 
@@ -418,6 +449,11 @@ class FileClient:
 
     async def _store_ranges(self, state: FileState, ranges: DirtyRanges) -> None:
         assert state.inode is not None
+        if self._sealed is not None and not state.written_end:
+            if await self._sealed.begins_sealed(state.inode):
+                state.data_key = None
+                self._committed(state, await self._sealed.store(state.inode_id, ranges))
+                return
         if not state.written_end:
             stored = await self._write_back.store_inline(state.inode, ranges)
             if stored is not None:
@@ -439,6 +475,11 @@ class FileClient:
     async def set_attributes(self, inode_id: int, changes: SetAttributes) -> Inode:
         """Change attributes, a size included, in order with what was written before."""
         state = self._states.get(inode_id)
+        if changes.size and self._sealed is not None:
+            if state is not None:
+                async with state.lock:
+                    await self._commit(state)
+            await self._sealed.cut_record(inode_id, changes.size)
         if state is None or state.inode is None:
             return await self._meta.set_attributes(inode_id, changes)
         async with state.lock:

@@ -87,7 +87,9 @@ class Appends:
                 return AppendPoint(None)
             if inode.inline:
                 data = (await tx.get(inline_key(inode.inode_id))) or b""
-                return AppendPoint(inode, data.ljust(inode.size, b"\0"))
+                if inode.encryption is None:
+                    data = data.ljust(inode.size, b"\0")
+                return AppendPoint(inode, data)
             extents = await all_extents(tx, inode)
             start = rewrite_from(extents, inode.size)
             return AppendPoint(inode, None, start, cut_range(extents, start, inode.size))
@@ -151,7 +153,7 @@ async def _grow(
     if content.inline_data is not None:
         data = (point.inline_data or b"") + content.inline_data
         tx.set(inline_key(inode.inode_id), data)
-        size = len(data)
+        size = old_size + content.size
         inode = msgspec.structs.replace(inode, inline=True)
     elif content.size == 0:
         size = old_size

@@ -18,6 +18,7 @@ from .multipart import Multipart
 from .objects import Objects
 from .records import Inode, InodeType
 from .schema import inode_key
+from .sealed import Sealed
 from .tree import put_inode
 from .version_listing import VersionListings
 from .writes import Writes
@@ -35,6 +36,7 @@ class LocalMetaStore(
     Files,
     KeyRenames,
     Writes,
+    Sealed,
     Xattrs,
     Life,
 ):

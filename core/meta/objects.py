@@ -512,4 +512,5 @@ def _copied_attributes(source: Inode, given: ObjectAttributes | None) -> ObjectA
         tags=given.tags,
         storage_class=given.storage_class,
         lock=given.lock,
+        encryption=given.encryption,
     )

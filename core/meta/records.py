@@ -13,6 +13,8 @@ from enum import IntEnum
 
 import msgspec
 
+from ..crypt.envelope import Encryption
+
 OPEN_ENDED = 1 << 62
 """Length of an extent that goes on to the end of the file, however long it grows."""
 
@@ -110,6 +112,8 @@ class ObjectAttributes(Record, frozen=True):
     ``MetaStore.object_parts``."""
     lock: Lock | None = None
     """Changed by ``set_retention`` and ``set_legal_hold`` only, once the object is made."""
+    encryption: Encryption | None = None
+    """Of the content: extents are of encrypted segments, inline bytes are a sealed record."""
 
 
 class Inode(Record, frozen=True):
@@ -154,6 +158,11 @@ class Inode(Record, frozen=True):
     def lives(self) -> bool:
         """Whether it counts as content of its bucket: it has a name, or is a noncurrent version."""
         return self.nlink > 0 or self.noncurrent
+
+    @property
+    def encryption(self) -> Encryption | None:
+        """How the content is encrypted; None: not."""
+        return None if self.object is None else self.object.encryption
 
     def stat_mode(self) -> int:
         """The mode as ``st_mode`` has it, with the file type bits."""

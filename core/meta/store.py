@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..crypt.envelope import Encryption
 from .life_store import LifeStore
 from .records import (
     NO_CONDITIONS,
@@ -80,8 +81,8 @@ class ObjectStore(Protocol):
         ...
 
     async def set_bucket_versioning(self, bucket: str, *, enabled: bool) -> None:
-        """Keep versions from now on (Enabled), or suspend that; raises
-        ``Bucket.settings_version``. Raises BucketStateError if object lock forbids to suspend."""
+        """Keep versions from now on (Enabled), or suspend that; raises ``Bucket.settings_version``.
+        Raises BucketStateError if object lock forbids to suspend."""
         ...
 
     async def set_object_lock(self, bucket: str, setting: bytes) -> None:
@@ -96,8 +97,7 @@ class ObjectStore(Protocol):
         the GET and HEAD hot path.
 
         Raises DeleteMarkerError (the version is one), VersionNotFoundError, InvalidArgumentError
-        (what cannot be a version id).
-        """
+        (what cannot be a version id)."""
         ...
 
     async def put_object(
@@ -114,10 +114,8 @@ class ObjectStore(Protocol):
         this call.
 
         A key ending in ``/`` makes that directory explicit; its content and attributes live in the
-        entry with the empty
-        name. Missing parents become implicit directories. Content's segments become referenced;
-        they are not on an error.
-        """
+        entry with the empty name. Missing parents become implicit directories. Content's segments
+        become referenced; they are not on an error."""
         ...
 
     async def append_point(self, bucket: str, key: bytes) -> AppendPoint:
@@ -141,8 +139,7 @@ class ObjectStore(Protocol):
 
         Of *attributes* etag and checksums count, all of them if the object is made. Raises
         WriteOffsetError (the object has another size by now), ConflictError (it changed otherwise),
-        ObjectLockedError.
-        """
+        ObjectLockedError."""
         ...
 
     async def copy_object(
@@ -161,12 +158,9 @@ class ObjectStore(Protocol):
         """Copy without moving data: inline bytes are copied, segments get one more reference.
 
         *attributes* None keeps the source's (etag and checksums included where they describe the
-        content). Given ones
-        replace headers, metadata, tags and storage class; their etag and checksums are used if not
-        empty, else the source's kept.
-        *source_generation* (inode id, generation): ConflictError if the source is no longer that
-        one.
-        """
+        content). Given ones replace headers, metadata, tags and storage class; their etag and
+        checksums are used if not empty, else the source's kept. *source_generation* (inode id,
+        generation): ConflictError if the source is no longer that one."""
         ...
 
     async def rename_object(
@@ -184,8 +178,7 @@ class ObjectStore(Protocol):
         that is below moves, however much, if nothing is below *target*.
 
         With a *token* it is done once, however often it is asked for. Raises TokenReusedError,
-        NotEmptyError, InvalidArgumentError (a prefix into itself), ObjectLockedError.
-        """
+        NotEmptyError, InvalidArgumentError (a prefix into itself), ObjectLockedError."""
         ...
 
     async def delete_object(
@@ -201,8 +194,7 @@ class ObjectStore(Protocol):
         a delete marker in front of its versions. With *version_id*, remove that version for good.
 
         What is absent is not an error unless a condition asks for presence: then NotFoundError.
-        Raises ObjectLockedError, InvalidArgumentError (what cannot be a version id).
-        """
+        Raises ObjectLockedError, InvalidArgumentError (what cannot be a version id)."""
         ...
 
     async def delete_objects(
@@ -265,8 +257,7 @@ class ObjectStore(Protocol):
         """Keep a version from being removed or changed until then; mode and time empty: no longer.
 
         Raises BucketStateError (the bucket has no object lock), ObjectLockedError (weaker than the
-        retention that lasts), InvalidArgumentError, and as ``get_object``.
-        """
+        retention that lasts), InvalidArgumentError, and as ``get_object``."""
         ...
 
     async def set_legal_hold(
@@ -298,8 +289,7 @@ class ObjectStore(Protocol):
 
     async def put_part(self, upload: Upload, part: Part) -> Part:
         """Add or replace a part; its content is extents, never inline (the replaced one's segments
-        go to the removal queue). Raises
-        UploadNotFoundError."""
+        go to the removal queue). Raises UploadNotFoundError."""
         ...
 
     async def copy_part(
@@ -347,9 +337,7 @@ class ObjectStore(Protocol):
         removed.
 
         Raises InvalidPartError, InvalidPartOrderError, PartTooSmallError. Idempotent for a while:
-        repeating it after
-        success returns the same result.
-        """
+        repeating it after success returns the same result."""
         ...
 
     async def find_completed(self, bucket: str, key: bytes, upload_id: str) -> PutResult:
@@ -398,10 +386,8 @@ class FileStore(Protocol):
         """Make a file, directory (at the root: a bucket), symlink or special file.
 
         With *session* (a handle number of this client) the file is open for writing at once, in the
-        same transaction.
-        Raises AlreadyExistsError if the name is taken (not ``exclusive``: returns the present file
-        instead).
-        """
+        same transaction. Raises AlreadyExistsError if the name is taken (not ``exclusive``: returns
+        the present file instead)."""
         ...
 
     async def link(self, inode_id: int, parent_id: int, name: bytes) -> Inode: ...
@@ -463,15 +449,13 @@ class FileStore(Protocol):
         """Overlay *data* if the result stays inline (at most INLINE_BYTES_MAX, no extents); else
         None and nothing changed.
 
-        Raises the generation, sets mtime and ctime.
-        """
+        Raises the generation, sets mtime and ctime."""
         ...
 
     async def plan_write(self, inode_id: int, offset: int, length: int) -> WritePlan:
         """Make ``[offset, offset+length)`` writable in place: a home segment for holes; copies for
-        shared extents and for
-        inline content that outgrows its place. Durable before it returns, so that two writers agree
-        on the segments."""
+        shared extents and for inline content that outgrows its place. Durable before it returns, so
+        that two writers agree on the segments."""
         ...
 
     async def install_copies(self, inode_id: int, copies: Sequence[CopyOut]) -> Inode:
@@ -485,12 +469,26 @@ class FileStore(Protocol):
         """Bytes up to *end_offset* were written in place: size = max, generation + 1, times set."""
         ...
 
+    async def store_sealed(
+        self,
+        inode_id: int,
+        generation: int,
+        encryption: Encryption,
+        *,
+        size: int,
+        inline: bytes | None = None,
+        extents: Sequence[Extent] = (),
+    ) -> Inode:
+        """Change an encrypted file (or make an empty one so): *inline*, a sealed record, in place
+        of all content, or *extents* of new encrypted segments laid over it. Raises ConflictError if
+        the content is not of *generation* any more."""
+        ...
+
     async def extents(self, inode: Inode, offset: int, length: int) -> tuple[Extent, ...]:
         """The extents of *inode* (as it was read) that touch the range, in order. No I/O if they
         are in the record.
 
-        Raises StaleHandleError if paged extents are gone.
-        """
+        Raises StaleHandleError if paged extents are gone."""
         ...
 
 
@@ -502,8 +500,7 @@ class MetaStore(ObjectStore, FileStore, LifeStore, Protocol):
 
     def layout_of(self, segment_id: int, *, in_place: bool) -> Layout:
         """The layout for the new segment *segment_id*: as ``default_layout``, its stripe beginning
-        at
-        a chain of its own."""
+        at a chain of its own."""
         ...
 
     def default_layout(self, *, in_place: bool) -> Layout:

@@ -199,7 +199,7 @@ async def make_object_inode(
         inode, object=msgspec.structs.replace(attributes, etag_generation=0)
     )
     if content.inline_data is not None:
-        assert content.size >= len(content.inline_data)
+        assert attributes.encryption or content.size >= len(content.inline_data)
         inode = msgspec.structs.replace(inode, inline=True)
         tx.set(inline_key(inode.inode_id), content.inline_data)
     elif content.extents:

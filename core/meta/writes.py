@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..crypt.pages import stored_range
 from ..errors import ConflictError, InvalidArgumentError, IsDirectoryError
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, INLINE_BYTES_MAX, OBJECT_CHUNK_BYTES
@@ -66,6 +67,30 @@ async def need_file(context: MetaContext, tx: ReadTransaction, inode_id: int) ->
     return inode
 
 
+def changed_content(context: MetaContext, tx: Transaction, inode: Inode, size: int) -> Inode:
+    """Write *inode*, whose content changed and is now *size* bytes."""
+    now = context.now_ns()
+    if inode.lives:
+        context.count(tx, inode.bucket_id, size - inode.size, 0)
+    inode = msgspec.structs.replace(
+        inode,
+        size=size,
+        mtime_ns=now,
+        ctime_ns=now,
+        generation=inode.generation + 1,
+    )
+    put_inode(tx, inode)
+    context.tell_inode(tx, inode.inode_id)
+    return inode
+
+
+def check_plain(inode: Inode) -> None:
+    """Raise InvalidArgumentError for a change in place of an encrypted file: it is written by
+    ``store_sealed``."""
+    if inode.encryption is not None:
+        raise InvalidArgumentError(f"inode {inode.inode_id:x}: is encrypted, and sealed anew")
+
+
 class Writes:
     """Content and attribute calls of ``FileStore`` (core/meta/store.py)."""
 
@@ -99,6 +124,7 @@ class Writes:
 
         async def write(tx: Transaction) -> Inode | None:
             inode = await need_file(self._context, tx, inode_id)
+            check_plain(inode)
             size = max(inode.size, offset + len(data))
             if size > INLINE_BYTES_MAX or inode.extents or inode.extent_pages:
                 return None
@@ -109,7 +135,9 @@ class Writes:
             else:
                 content = old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
             tx.set(inline_key(inode_id), content)
-            inode = self._changed(tx, msgspec.structs.replace(inode, inline=True), size)
+            inode = changed_content(
+                self._context, tx, msgspec.structs.replace(inode, inline=True), size
+            )
             self._close(tx, inode_id, close_session)
             return inode
 
@@ -122,6 +150,7 @@ class Writes:
 
         async def plan(tx: Transaction) -> WritePlan:
             inode = await need_file(self._context, tx, inode_id)
+            check_plain(inode)
             extents = await all_extents(tx, inode)
             end = offset + length
             if inode.inline:
@@ -187,6 +216,7 @@ class Writes:
 
         async def install(tx: Transaction) -> Inode:
             inode = await need_file(self._context, tx, inode_id)
+            check_plain(inode)
             before = await all_extents(tx, inode)
             extents = before
             for copy in copies:
@@ -217,28 +247,12 @@ class Writes:
 
         async def commit(tx: Transaction) -> Inode:
             inode = await need_file(self._context, tx, inode_id)
-            inode = self._changed(tx, inode, max(inode.size, end_offset))
+            check_plain(inode)
+            inode = changed_content(self._context, tx, inode, max(inode.size, end_offset))
             self._close(tx, inode_id, close_session)
             return inode
 
         return await self._context.kv.transact(commit)
-
-    def _changed(self, tx: Transaction, inode: Inode, size: int) -> Inode:
-        """Write *inode* with changed content of *size* bytes."""
-        context = self._context
-        now = context.now_ns()
-        if inode.lives:
-            context.count(tx, inode.bucket_id, size - inode.size, 0)
-        inode = msgspec.structs.replace(
-            inode,
-            size=size,
-            mtime_ns=now,
-            ctime_ns=now,
-            generation=inode.generation + 1,
-        )
-        put_inode(tx, inode)
-        context.tell_inode(tx, inode.inode_id)
-        return inode
 
     def _close(self, tx: Transaction, inode_id: int, handle: int | None) -> None:
         if handle is not None:
@@ -277,7 +291,12 @@ class Writes:
 
     async def _truncate(self, tx: Transaction, inode: Inode, size: int) -> Inode:
         context = self._context
-        if size < inode.size and inode.inline:
+        if size < inode.size and inode.inline and inode.encryption is not None:
+            if size:
+                check_plain(inode)
+            tx.clear(inline_key(inode.inode_id))
+            inode = msgspec.structs.replace(inode, inline=False)
+        elif size < inode.size and inode.inline:
             data = (await tx.get(inline_key(inode.inode_id))) or b""
             tx.set(inline_key(inode.inode_id), data[:size])
         elif size < inode.size or (size == 0 and (inode.extents or inode.extent_pages)):
@@ -289,7 +308,7 @@ class Writes:
             inode = set_extents(tx, inode, after)
             if not after:
                 tx.clear_range(*extents_range(inode.inode_id))
-        return self._changed(tx, inode, size)
+        return changed_content(self._context, tx, inode, size)
 
     def _trim(
         self,
@@ -302,6 +321,11 @@ class Writes:
         kept: dict[int, int] = {}
         for extent in after:
             last = extent.segment_offset + extent.length_bytes
+            if extent.encrypted_bytes:
+                where = stored_range(
+                    extent.segment_offset, extent.length_bytes, extent.encrypted_bytes
+                )
+                last = where.offset + where.length
             kept[extent.segment_id] = max(kept.get(extent.segment_id, 0), last)
         layouts = {extent.segment_id: extent.layout for extent in before}
         due = self._context.now_ns() + self._context.removal_grace_ns

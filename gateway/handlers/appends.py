@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
+from ...core.client.encrypted import read_encrypted
 from ...core.client.port import SegmentWriter
+from ...core.crypt.pages import open_record
 from ...core.errors import DeleteMarkerError, NotFoundError
 from ...core.limits import INLINE_BYTES_MAX
 from ...core.meta.conditions import check_conditions
@@ -14,6 +18,7 @@ from ..body.checksums import ALGORITHMS, FULL_OBJECT, combine_full_object
 from ..body.digest import quote_etag
 from ..body.verification import BodyResult
 from ..conditions import write_conditions
+from ..encryption import Sealing, encryption_headers, open_key, seal_new
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
 from ..object_lock import lock_of_request
@@ -36,13 +41,17 @@ async def append_object(exchange: Exchange) -> Reply:
         check_conditions(conditions, point.inode, "the object")
     if offset != size:
         raise S3Error("InvalidWriteOffset", fields={"ObjectSize": str(size)})
+    sealing = await _seal(exchange, point)
+    inline = _stays_inline(point, size, headers.get("content-length"))
     received = await receive_content(
         exchange,
-        inline=_stays_inline(point, size, headers.get("content-length")),
+        inline=inline and (sealing is None or not size),
         also_algorithm=_combinable(point.inode),
         lead=_lead(exchange, point),
     )
     grown = grown_attributes(point.inode, received.result)
+    if sealing is not None and grown.etag:
+        grown = msgspec.structs.replace(grown, etag=sealing.etag(grown.etag))
     if point.inode is None:
         grown = ObjectAttributes(
             grown.etag,
@@ -53,6 +62,7 @@ async def append_object(exchange: Exchange) -> Reply:
             checksum_type=grown.checksum_type,
             storage_class=attributes.storage_class,
             lock=lock,
+            encryption=None if sealing is None else sealing.encryption,
         )
     put = await received.put_by(
         meta.append_object(
@@ -69,10 +79,24 @@ async def append_object(exchange: Exchange) -> Reply:
         "ETag": quote_etag(put.inode.effective_etag()),
         "x-amz-object-size": str(put.inode.size),
         **checksum_headers(grown.checksums, grown.checksum_type),
+        **encryption_headers(None if sealing is None else sealing.encryption),
     }
     if put.version_id:
         answer["x-amz-version-id"] = put.version_id
     return Reply(200, answer)
+
+
+async def _seal(exchange: Exchange, point: AppendPoint) -> Sealing | None:
+    """How the new bytes are encrypted: as the object is, or as a new one. Raises S3Error."""
+    inode = point.inode
+    if inode is None:
+        return await seal_new(exchange)
+    data_key = await open_key(exchange, inode.object)
+    sealing = None
+    if inode.encryption is not None and data_key is not None:
+        sealing = Sealing(inode.encryption, data_key)
+    exchange.sealing = sealing
+    return sealing
 
 
 def _offset(text: str) -> int:
@@ -141,8 +165,11 @@ def _lead(exchange: Exchange, point: AppendPoint) -> Lead | None:
     inode = point.inode
     if inode is None or inode.size == 0:
         return None
+    key = None if exchange.sealing is None else exchange.sealing.data_key
     data = point.inline_data
     if data is not None:
+        if key is not None:
+            data = open_record(key, data).ljust(inode.size, b"\0")
         return Lead(len(data), lambda writer: writer.write(memoryview(data)))
     start, end = point.rewrite_from, inode.size
     if start == end:
@@ -154,7 +181,14 @@ def _lead(exchange: Exchange, point: AppendPoint) -> Lead | None:
         try:
             for position in range(start, end, len(buffer)):
                 piece = buffer[: min(len(buffer), end - position)]
-                await services.data.read(point.tail, position, piece, generation=inode.generation)
+                if key is not None:
+                    await read_encrypted(
+                        services.data, services.executor, key, point.tail, position, piece
+                    )
+                else:
+                    await services.data.read(
+                        point.tail, position, piece, generation=inode.generation
+                    )
                 await writer.write(piece)
         finally:
             services.buffers.give(buffer)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
-from ...core.errors import DeleteMarkerError
+from ...core.errors import ConflictError, DeleteMarkerError
 from ...core.limits import PART_BYTES_MAX, PUT_BYTES_MAX
-from ...core.meta.records import NewContent, ObjectAttributes, ObjectView, Part, Upload
+from ...core.meta.records import ObjectAttributes, ObjectView, Part, PutResult, Upload
 from .. import documents
 from ..attributes import attributes_of
-from ..body.checksums import ALGORITHMS, FULL_OBJECT, Algorithm, find_algorithm
-from ..body.verification import BodyResult, BodyVerifier
+from ..body.checksums import ALGORITHMS, FULL_OBJECT, find_algorithm
+from ..body.verification import BodyResult
 from ..conditions import check_copy_source, write_conditions
+from ..content import Content
 from ..copy_source import CopySource, parse_copy_source
+from ..copying import digest_of, rewrite
+from ..encryption import encryption_headers, open_key, seal_copy, seal_part
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange, content_size
 from ..object_lock import lock_of_request
 from ..ranges import ByteRange, parse_copy_range
-from ..receive import Received
 from ..reply import Reply, xml_reply
 from .multipart import DEFAULT_ALGORITHM, part_number_of
 
 _REDIRECT = "x-amz-website-redirect-location"
-_CHANGES = frozenset({"x-amz-storage-class", "x-amz-checksum-algorithm", _REDIRECT})
+_CHANGES = frozenset(
+    {
+        "x-amz-storage-class",
+        "x-amz-checksum-algorithm",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-customer-algorithm",
+        _REDIRECT,
+    }
+)
 """With one of these headers an object may be copied to itself; and with new metadata."""
 
 
@@ -97,27 +105,35 @@ async def copy_object(exchange: Exchange) -> Reply:
         tags=given.tags if replace_tags else old.tags,
     )
     lock = await lock_of_request(exchange)
-    attributes = msgspec.structs.replace(attributes, lock=lock)
-    label = headers.get("x-amz-checksum-algorithm")
-    if label is not None:
-        attributes = await _with_checksum(exchange, view, attributes, label)
-    put = await services.meta.copy_object(
-        source.bucket,
-        source.key,
-        exchange.bucket,
-        exchange.key,
-        exchange.owner,
-        attributes=attributes,
-        source_generation=(inode.inode_id, inode.generation),
-        source_version=view.version_id,
-        conditions=write_conditions(headers),
-    )
+    source_key = await open_key(exchange, inode.object, as_source=True)
+    sealing, shares = await seal_copy(exchange, old.encryption, source_key)
+    encryption = None if sealing is None else sealing.encryption
+    attributes = msgspec.structs.replace(attributes, lock=lock, encryption=encryption)
+    content = Content(services, view, source_key)
+    if shares:
+        label = headers.get("x-amz-checksum-algorithm")
+        if label is not None:
+            attributes = await _with_checksum(exchange, content, view, attributes, label)
+        put = await services.meta.copy_object(
+            source.bucket,
+            source.key,
+            exchange.bucket,
+            exchange.key,
+            exchange.owner,
+            attributes=attributes,
+            source_generation=(inode.inode_id, inode.generation),
+            source_version=view.version_id,
+            conditions=write_conditions(headers),
+        )
+    else:
+        put = await _put_rewritten(exchange, content, view, attributes)
     made = put.inode.object or ObjectAttributes()
     reply = xml_reply(
         documents.copy_object(
             put.inode.effective_etag(), put.inode.mtime_ns, made.checksums, made.checksum_type
         )
     )
+    reply.headers = {**reply.headers, **encryption_headers(made.encryption)}
     if put.version_id:
         reply.headers = {**reply.headers, "x-amz-version-id": put.version_id}
     return _with_source(reply, view)
@@ -131,9 +147,13 @@ def _with_source(reply: Reply, view: ObjectView) -> Reply:
 
 
 async def _with_checksum(
-    exchange: Exchange, view: ObjectView, attributes: ObjectAttributes, label: str
+    exchange: Exchange,
+    content: Content,
+    view: ObjectView,
+    attributes: ObjectAttributes,
+    label: str,
 ) -> ObjectAttributes:
-    """*attributes* with a full-object checksum of the algorithm asked for, and the MD5 of the
+    """*attributes* with a full-object checksum of the algorithm asked for, and the ETag of the
     content."""
     algorithm = find_algorithm(label)
     present = view.inode.object
@@ -144,58 +164,49 @@ async def _with_checksum(
         and algorithm.name in present.checksums
     ):
         return attributes
-    digest = await _digest(exchange, view, ByteRange(0, content_size(view.inode)), algorithm)
+    digest = await digest_of(exchange, content, view, ByteRange(0, content.size), algorithm)
+    return _digested(exchange, attributes, digest)
+
+
+def _digested(
+    exchange: Exchange, attributes: ObjectAttributes, digest: BodyResult
+) -> ObjectAttributes:
+    sealing = exchange.sealing
     return msgspec.structs.replace(
-        attributes, etag=digest.md5, checksums=digest.checksums, checksum_type=FULL_OBJECT
+        attributes,
+        etag=digest.md5 if sealing is None else sealing.etag(digest.md5),
+        checksums=digest.checksums,
+        checksum_type=FULL_OBJECT,
     )
 
 
-async def _digest(
-    exchange: Exchange, view: ObjectView, span: ByteRange, algorithm: Algorithm
-) -> BodyResult:
-    """MD5 and checksum of a range of an object, from what is known or by reading it."""
+async def _put_rewritten(
+    exchange: Exchange, content: Content, view: ObjectView, attributes: ObjectAttributes
+) -> PutResult:
+    """The copy with bytes of its own. Raises ConflictError if the source changed meanwhile."""
+    present = view.inode.object or ObjectAttributes()
+    names = [name for name in present.checksums if present.checksum_type == FULL_OBJECT]
+    label = exchange.headers.get("x-amz-checksum-algorithm") or (names or [DEFAULT_ALGORITHM])[0]
+    received = await rewrite(
+        exchange, content, ByteRange(0, content.size), find_algorithm(label), inline=True
+    )
     inode = view.inode
-    known = _known_digest(view, span, algorithm)
-    if known is not None:
-        return known
-    verifier = BodyVerifier(default=algorithm)
-    if view.inline_data is not None or inode.size == 0:
-        verifier.update(_inline_piece(view, span))
-        return verifier.finish()
-    services = exchange.services
-    loop = asyncio.get_running_loop()
-    extents = await services.meta.extents(inode, span.start, span.length)
-    buffer = await services.buffers.take()
-    position, end = span.start, span.start + span.length
-    try:
-        while position < end:
-            piece = buffer[: min(len(buffer), end - position)]
-            await services.data.read(extents, position, piece, generation=inode.generation)
-            jobs = [loop.run_in_executor(services.executor, lane, piece) for lane in verifier.lanes]
-            await asyncio.wait(jobs)
-            position += len(piece)
-    finally:
-        services.buffers.give(buffer)
-    return verifier.finish()
-
-
-def _known_digest(view: ObjectView, span: ByteRange, algorithm: Algorithm) -> BodyResult | None:
-    """The digests of the whole object, if they were stored and still hold."""
-    inode, present = view.inode, view.inode.object
-    if present is None or present.etag_generation != inode.generation or "-" in present.etag:
-        return None
-    if span.length != inode.size or present.checksum_type != FULL_OBJECT:
-        return None
-    value = present.checksums.get(algorithm.name)
-    if value is None:
-        return None
-    return BodyResult(inode.size, present.etag, {algorithm.name: value})
-
-
-def _inline_piece(view: ObjectView, span: ByteRange) -> bytes:
-    """A range of an object whose bytes are in its record; grown by truncation it ends in zeros."""
-    data = (view.inline_data or b"").ljust(view.inode.size, b"\0")
-    return data[span.start : span.start + span.length]
+    meta = exchange.services.meta
+    now = (await meta.get_inodes([inode.inode_id]))[0]
+    if now is None or now.generation != inode.generation:
+        if received.writer is not None:
+            await received.writer.abort()
+        raise ConflictError("the source of the copy changed while it was copied")
+    return await received.put_by(
+        meta.put_object(
+            exchange.bucket,
+            exchange.key,
+            received.content,
+            _digested(exchange, attributes, received.result),
+            exchange.owner,
+            conditions=write_conditions(exchange.headers),
+        )
+    )
 
 
 async def copy_part(exchange: Exchange) -> Reply:
@@ -213,32 +224,35 @@ async def copy_part(exchange: Exchange) -> Reply:
     if span.length > PART_BYTES_MAX:
         raise S3Error("EntityTooLarge")
     algorithm = ALGORITHMS[upload.checksum_algorithm or DEFAULT_ALGORITHM]
-    digest = await _digest(exchange, view, span, algorithm)
-    if view.inline_data is not None or view.inode.size == 0:
-        part = await _inline_part(exchange, _inline_piece(view, span), number, digest, upload)
-    else:
+    source_key = await open_key(exchange, view.inode.object, as_source=True)
+    sealing = await seal_part(exchange, upload.attributes)
+    content = Content(exchange.services, view, source_key)
+    if source_key is None and sealing is None and content.inline is None:
+        digest = await digest_of(exchange, content, view, span, algorithm)
         part = await meta.copy_part(
             upload, number, view, span.start, span.length, digest.md5, digest.checksums
         )
+    else:
+        part = await _rewritten_part(exchange, content, span, number, upload)
     reply = xml_reply(documents.copy_part(part.etag, part.modified_ns, part.checksums))
+    reply.headers = {**reply.headers, **encryption_headers(upload.attributes.encryption)}
     return _with_source(reply, view)
 
 
-async def _inline_part(
-    exchange: Exchange, piece: bytes, number: int, digest: BodyResult, upload: Upload
+async def _rewritten_part(
+    exchange: Exchange, content: Content, span: ByteRange, number: int, upload: Upload
 ) -> Part:
-    """A part of a small object: its bytes go into a segment of their own."""
+    """A part with bytes of its own: of a small object, or encrypted on either side."""
     services = exchange.services
-    await services.meta.ensure_ids(1)
-    segment_id = services.meta.new_segment_id()
-    layout = services.meta.layout_of(segment_id, in_place=False)
-    writer = services.data.new_segment(segment_id, layout, length_bytes=len(piece))
-    try:
-        await writer.write(memoryview(piece))
-        extents = await writer.finish()
-    except BaseException:
-        await asyncio.shield(writer.abort())
-        raise
-    content = NewContent(len(piece), None, extents)
-    part = Part(number, len(piece), digest.md5, services.clock.wall_ns(), digest.checksums, extents)
-    return await Received(content, digest, writer).put_by(services.meta.put_part(upload, part))
+    algorithm = ALGORITHMS[upload.checksum_algorithm or DEFAULT_ALGORITHM]
+    received = await rewrite(exchange, content, span, algorithm, inline=False)
+    result, sealing = received.result, exchange.sealing
+    part = Part(
+        number,
+        span.length,
+        result.md5 if sealing is None else sealing.etag(result.md5),
+        services.clock.wall_ns(),
+        result.checksums,
+        received.content.extents,
+    )
+    return await received.put_by(services.meta.put_part(upload, part))

@@ -8,20 +8,21 @@ from urllib.parse import quote, quote_from_bytes, urlencode, urlsplit
 import msgspec
 
 from ...core.limits import INLINE_BYTES_MAX, KIB, PUT_BYTES_MAX
-from ...core.meta.records import NewContent, PutResult
+from ...core.meta.records import PutResult
 from .. import documents
 from ..attributes import attributes_of, checksum_headers
 from ..body.checksums import ALGORITHMS, FULL_OBJECT
 from ..body.digest import quote_etag
 from ..body.verification import BodyVerifier
 from ..bucket_guard import check_payer
+from ..encryption import encryption_headers, seal_new
 from ..errors import invalid_argument
 from ..exchange import Exchange
 from ..forms.parser import FileDecoder, FormHead, boundary_of
 from ..forms.policy import check_policy, parse_policy
 from ..names import check_key
 from ..object_lock import lock_of_request
-from ..receive import Body, Received, receive_segment
+from ..receive import Body, Received, receive_segment, small_content
 from ..reply import XML_TYPE, Reply
 from ..request_documents import parse_tagging
 from .multipart import DEFAULT_ALGORITHM
@@ -52,13 +53,14 @@ async def post_object(exchange: Exchange) -> Reply:
     headers = exchange.headers
     attributes = attributes_of(headers)
     lock = await lock_of_request(exchange, with_body=True)
+    sealing = await seal_new(exchange)
     verifier = BodyVerifier.for_request(
         headers, exchange.authentication, length_bytes=None, default=ALGORITHMS[DEFAULT_ALGORITHM]
     )
     body.length = None
     body.decoder = FileDecoder(boundary, least=least, most=most)
     if length is not None and int(length) - taken <= INLINE_BYTES_MAX:
-        received = await _receive_small(body, verifier)
+        received = await _receive_small(exchange, body, verifier)
     else:
         received = await receive_segment(exchange, body, verifier)
     result = received.result
@@ -69,7 +71,8 @@ async def post_object(exchange: Exchange) -> Reply:
             received.content,
             msgspec.structs.replace(
                 attributes,
-                etag=result.md5,
+                etag=result.md5 if sealing is None else sealing.etag(result.md5),
+                encryption=None if sealing is None else sealing.encryption,
                 checksums=result.checksums,
                 checksum_type=FULL_OBJECT,
                 lock=lock,
@@ -77,7 +80,9 @@ async def post_object(exchange: Exchange) -> Reply:
             exchange.owner,
         )
     )
-    return _answer(exchange, head.fields, put, checksum_headers(result.checksums, FULL_OBJECT))
+    told = checksum_headers(result.checksums, FULL_OBJECT)
+    told |= encryption_headers(None if sealing is None else sealing.encryption)
+    return _answer(exchange, head.fields, put, told)
 
 
 async def _read_head(body: Body, boundary: bytes) -> tuple[FormHead, int]:
@@ -144,7 +149,7 @@ def _headers(exchange: Exchange, fields: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-async def _receive_small(body: Body, verifier: BodyVerifier) -> Received:
+async def _receive_small(exchange: Exchange, body: Body, verifier: BodyVerifier) -> Received:
     """The file of a form that is at most INLINE_BYTES_MAX long from here on."""
     decoder = body.decoder
     assert decoder is not None
@@ -153,18 +158,18 @@ async def _receive_small(body: Body, verifier: BodyVerifier) -> Received:
     data = b"".join(decoder.feed(piece[:count]))
     decoder.finish()
     verifier.update(data)
-    return Received(NewContent(len(data), data), verifier.finish(), None)
+    return Received(small_content(exchange, data), verifier.finish(), None)
 
 
 def _answer(
-    exchange: Exchange, fields: dict[str, str], put: PutResult, checksums: dict[str, str]
+    exchange: Exchange, fields: dict[str, str], put: PutResult, told: dict[str, str]
 ) -> Reply:
     """204, or what the form asks for instead: 200, 201 with a document, or a redirect."""
     etag = quote_etag(put.inode.effective_etag())
     scheme = "https" if exchange.request.protocol.ssl_context is not None else "http"
     host = exchange.headers.get("host", "")
     location = f"{scheme}://{host}/{exchange.bucket}/{quote_from_bytes(exchange.key)}"
-    headers = {"ETag": etag, "Location": location, **checksums}
+    headers = {"ETag": etag, "Location": location, **told}
     if put.version_id:
         headers["x-amz-version-id"] = put.version_id
     target = fields.get("success_action_redirect", fields.get("redirect", ""))

@@ -30,6 +30,7 @@ from ..body.checksums import (
 )
 from ..body.digest import multipart_etag, quote_etag
 from ..conditions import write_conditions
+from ..encryption import encryption_headers, seal_new, seal_part
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
 from ..listings import ListQuery
@@ -69,10 +70,12 @@ async def create(exchange: Exchange) -> Reply:
     algorithm, kind = multipart_checksum(exchange.headers)
     attributes = attributes_of(exchange.headers)
     lock = await lock_of_request(exchange)
+    sealing = await seal_new(exchange)
+    encryption = None if sealing is None else sealing.encryption
     upload = await services.meta.create_upload(
         exchange.bucket,
         exchange.key,
-        msgspec.structs.replace(attributes, lock=lock),
+        msgspec.structs.replace(attributes, lock=lock, encryption=encryption),
         exchange.owner,
         checksum_algorithm=algorithm,
         checksum_type=kind,
@@ -80,6 +83,7 @@ async def create(exchange: Exchange) -> Reply:
     reply = xml_reply(
         documents.initiate_multipart_upload(exchange.bucket, exchange.key, upload.upload_id)
     )
+    reply.headers = {**reply.headers, **encryption_headers(encryption)}
     if algorithm:
         reply.headers = {
             **reply.headers,
@@ -101,21 +105,24 @@ async def upload_part(exchange: Exchange) -> Reply:
     _check_algorithm(exchange, upload)
     # Parts of an upload without an algorithm may state any: the object's checksum is the default
     # one, whatever they state.
+    sealing = await seal_part(exchange, upload.attributes)
     received = await receive_content(
         exchange, inline=False, default_algorithm=wanted, also_algorithm=wanted
     )
     result = received.result
+    etag = result.md5 if sealing is None else sealing.etag(result.md5)
     part = Part(
         number,
         result.length_bytes,
-        result.md5,
+        etag,
         services.clock.wall_ns(),
         result.checksums,
         received.content.extents,
     )
     await received.put_by(services.meta.put_part(upload, part))
     name, value = next(iter(result.checksums.items()))
-    return Reply(200, {"ETag": quote_etag(result.md5), f"x-amz-checksum-{name}": value})
+    headers = {"ETag": quote_etag(etag), f"x-amz-checksum-{name}": value}
+    return Reply(200, {**headers, **encryption_headers(upload.attributes.encryption)})
 
 
 def _check_algorithm(exchange: Exchange, upload: Upload) -> None:
@@ -298,6 +305,7 @@ def _completed(exchange: Exchange, put: PutResult) -> Reply:
             attributes.checksum_type,
         )
     )
+    reply.headers = {**reply.headers, **encryption_headers(attributes.encryption)}
     if put.version_id:
         reply.headers = {**reply.headers, "x-amz-version-id": put.version_id}
     return reply

@@ -10,6 +10,8 @@ from ...core.meta.records import ObjectView, PartSize
 from ..attributes import RESPONSE_OVERRIDES, checksum_headers, object_headers
 from ..body.checksums import HEADER_PREFIX
 from ..conditions import is_not_modified, range_applies
+from ..content import opened_inline
+from ..encryption import open_key
 from ..errors import S3Error
 from ..exchange import Exchange, content_size
 from ..object_lock import lock_headers
@@ -34,17 +36,16 @@ async def _get_once(exchange: Exchange, status: int) -> Reply | Sent:
     view = await exchange.services.meta.get_object(
         exchange.bucket, exchange.key, version_id=exchange.version_id
     )
+    data_key = await open_key(exchange, view.inode.object)
     reply, span = await _answer(exchange, view, status)
     if reply.status == 304 or span.length == 0:
         reply.length = 0 if span.length == 0 else reply.length
         return reply
-    data = view.inline_data
+    data = opened_inline(view, data_key)
     if data is not None:
-        # A file grown by truncation is longer than its inline bytes: the rest reads as zeros.
-        piece = data[span.start : span.start + span.length]
-        reply.body = piece.ljust(span.length, b"\0")
+        reply.body = data[span.start : span.start + span.length]
         return reply
-    return await send_object(exchange, reply, view.inode, span.start, span.length)
+    return await send_object(exchange, reply, view.inode, span.start, span.length, data_key)
 
 
 async def head_object(exchange: Exchange, status: int = 200) -> Reply:
@@ -52,6 +53,7 @@ async def head_object(exchange: Exchange, status: int = 200) -> Reply:
     view = await exchange.services.meta.get_object(
         exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
     )
+    await open_key(exchange, view.inode.object)
     reply, _ = await _answer(exchange, view, status)
     return reply
 

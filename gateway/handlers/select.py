@@ -7,9 +7,10 @@ import contextlib
 import logging
 
 from ...core.errors import CraqenError
-from ...core.meta.records import ObjectView
+from ..content import Content
+from ..encryption import open_key
 from ..errors import S3Error
-from ..exchange import Exchange, content_size
+from ..exchange import Exchange
 from ..protocol import STALL_TIMEOUT_SECONDS
 from ..receive import read_document
 from ..reply import Reply, Sent
@@ -39,18 +40,20 @@ async def select_object_content(exchange: Exchange) -> Reply | Sent:
         raise S3Error("MethodNotAllowed")
     job = parse_job(await read_document(exchange))
     view = await exchange.services.meta.get_object(exchange.bucket, exchange.key)
+    data_key = await open_key(exchange, view.inode.object)
+    content = Content(exchange.services, view, data_key)
     if _Queries.running >= QUERIES_MAX:
         raise SelectError("Busy")
     _Queries.running += 1
     try:
-        return await _run(exchange, view, job)
+        return await _run(exchange, content, job)
     finally:
         _Queries.running -= 1
 
 
-async def _run(exchange: Exchange, view: ObjectView, job: SelectJob) -> Sent:
+async def _run(exchange: Exchange, content: Content, job: SelectJob) -> Sent:
     query = await QueryProcess.start(job)
-    feeding = asyncio.create_task(_feed(exchange, view, query))
+    feeding = asyncio.create_task(_feed(exchange, content, query))
     try:
         async with asyncio.timeout(QUERY_SECONDS_MAX):
             first = await query.next()
@@ -73,11 +76,11 @@ def _error_of(payload: bytes) -> S3Error:
     return S3Error("NotImplemented", failure.message)
 
 
-async def _feed(exchange: Exchange, view: ObjectView, query: QueryProcess) -> None:
+async def _feed(exchange: Exchange, content: Content, query: QueryProcess) -> None:
     """Pass the object on. If it cannot be read, the process is ended: half an object has no
     result."""
     try:
-        if await _pass_on(exchange, view, query):
+        if await _pass_on(exchange, content, query):
             query.end_input()
     except CraqenError as error:
         _log.error(
@@ -86,25 +89,23 @@ async def _feed(exchange: Exchange, view: ObjectView, query: QueryProcess) -> No
         query.kill()
 
 
-async def _pass_on(exchange: Exchange, view: ObjectView, query: QueryProcess) -> bool:
+async def _pass_on(exchange: Exchange, content: Content, query: QueryProcess) -> bool:
     """Whether the process took everything. Raises CraqenError."""
-    inode, size = view.inode, content_size(view.inode)
-    if view.inline_data is not None:
-        return await query.write(view.inline_data.ljust(size, b"\0"))
-    services = exchange.services
-    buffer = await services.buffers.take()
+    if content.inline is not None:
+        return await query.write(content.inline)
+    buffers = exchange.services.buffers
+    buffer = await buffers.take()
     try:
         position = 0
-        while position < size:
-            piece = buffer[: min(len(buffer), size - position)]
-            extents = await services.meta.extents(inode, position, len(piece))
-            await services.data.read(extents, position, piece, generation=inode.generation)
+        while position < content.size:
+            piece = buffer[: min(len(buffer), content.size - position)]
+            await content.read(position, piece)
             # A copy: the pipe takes it in its own time, and the buffer is used again.
             if not await query.write(bytes(piece)):
                 return False
             position += len(piece)
     finally:
-        services.buffers.give(buffer)
+        buffers.give(buffer)
     return True
 
 

@@ -12,6 +12,7 @@ from ..attributes import attributes_of, checksum_headers
 from ..body.checksums import FULL_OBJECT
 from ..body.digest import quote_etag
 from ..conditions import write_conditions
+from ..encryption import encryption_headers, seal_new
 from ..exchange import Exchange
 from ..headers import Headers
 from ..object_lock import lock_of_request
@@ -30,11 +31,13 @@ async def put_object(exchange: Exchange) -> Reply:
     conditions = write_conditions(headers)
     if exchange.expects_continue or _is_large(headers):
         await _check_beforehand(exchange, conditions)
+    sealing = await seal_new(exchange)
     received = await receive_content(exchange, inline=True)
     result = received.result
     attributes = msgspec.structs.replace(
         attributes,
-        etag=result.md5,
+        etag=result.md5 if sealing is None else sealing.etag(result.md5),
+        encryption=None if sealing is None else sealing.encryption,
         checksums=result.checksums,
         checksum_type=FULL_OBJECT,
         lock=lock,
@@ -52,6 +55,7 @@ async def put_object(exchange: Exchange) -> Reply:
     answer = {
         "ETag": quote_etag(put.inode.effective_etag()),
         **checksum_headers(result.checksums, FULL_OBJECT),
+        **encryption_headers(attributes.encryption),
     }
     if put.version_id:
         answer["x-amz-version-id"] = put.version_id

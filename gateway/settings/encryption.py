@@ -6,9 +6,9 @@ own, and like the stores whose clients come here.
 
 from __future__ import annotations
 
-import msgspec
-
-from ..errors import S3Error, invalid_argument, not_implemented
+from ...core.crypt.defaults import ASPECT
+from ...core.crypt.defaults import DefaultEncryption as Encryption
+from ..errors import S3Error, invalid_argument
 from ..xml import SMALL_DOCUMENT_BYTES_MAX, children, malformed, parse_document
 from .elements import (
     all_texts,
@@ -30,18 +30,7 @@ BLOCKED = frozenset({"NONE", "SSE-C"})
 KEY_ID_CHARACTERS_MAX = 2048
 
 
-class Encryption(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The default of a bucket."""
-
-    algorithm: str = ""
-    """Empty: none; the rule says something else."""
-    key_id: str = ""
-    bucket_key: bool | None = None
-    blocked: tuple[str, ...] = ()
-    """Kinds of encryption that requests may not choose."""
-
-
-STORED: Stored[Encryption] = Stored("encryption", Encryption)
+STORED: Stored[Encryption] = Stored(ASPECT, Encryption)
 
 
 def parse(body: bytes) -> Encryption:
@@ -76,9 +65,7 @@ def parse(body: bytes) -> Encryption:
 
 
 def _check(algorithm: str, key_id: str) -> None:
-    if algorithm == KMS_DUAL_LAYER:
-        raise not_implemented(KMS_DUAL_LAYER)
-    if algorithm not in (AES256, KMS):
+    if algorithm not in (AES256, KMS, KMS_DUAL_LAYER):
         raise malformed()
     if key_id and algorithm == AES256:
         raise S3Error(

@@ -19,6 +19,7 @@ import uvloop
 from botocore.config import Config as BotoConfig
 
 from craqen.core.clock import SystemClock
+from craqen.core.crypt.key_ring import STORE_KEY_ID, FileKeyRing
 from craqen.core.identity.records import FIRST_ACCOUNT_ID
 from craqen.core.identity.store import IdentityStore
 from craqen.core.kv.memory import MemoryStore
@@ -75,6 +76,9 @@ class Gateway:
         self.certificate: Path | None = None
         """What clients of an https gateway trust."""
         self.buffers = BufferPool(4)
+        self.keys = FileKeyRing(folder / "keys.yaml")
+        for key_id in (STORE_KEY_ID, "testkey-1", "testkey-2"):
+            self.keys.create(key_id, "2026-11-23T12:00:00Z")
         self._context = context
         self._connections_max = connections_max
         self._removal_grace_seconds = removal_grace_seconds
@@ -118,6 +122,7 @@ class Gateway:
                 region=REGION,
                 authorizer=AccountAuthorizer(),
                 buckets=BucketCache(self.meta),
+                keys=self.keys,
                 removal_grace_seconds=options.removal_grace_seconds,
                 head=ServerHead("host"),
                 websites=Router([WEBSITE_DOMAIN]),

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craqen.gateway.select import event_stream
@@ -103,6 +103,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
             continue
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_text_of_a_query_stays_a_text(text: str) -> None:
     literal = "'" + text.replace("'", "''") + "'"
