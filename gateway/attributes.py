@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from ..core.meta.records import Inode, ObjectAttributes
+from ..core.meta.records import Inode, ObjectAttributes, PutResult
+from ..core.meta.version_ids import NULL
 from .auth.chunked import stored_content_encoding
 from .body.digest import quote_etag
 from .encryption import encryption_headers
@@ -135,6 +136,13 @@ def object_headers(
         if name in query:
             headers[header] = _header_value(query[name])
     return headers
+
+
+def version_header(put: PutResult) -> dict[str, str]:
+    """The version that was made. As in AWS none is told of while versioning is suspended."""
+    if put.version_id in ("", NULL):
+        return {}
+    return {"x-amz-version-id": put.version_id}
 
 
 def checksum_headers(checksums: Mapping[str, str], checksum_type: str) -> dict[str, str]:

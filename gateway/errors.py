@@ -334,6 +334,7 @@ def from_core(
         fields["BucketName"] = bucket
     elif code == "NoSuchKey":
         fields["Key"] = key.decode("utf-8", "replace")
+        headers["x-amz-delete-marker"] = "false"
     elif code == "NoSuchUpload":
         fields["UploadId"] = upload_id
     elif code == "OperationAborted" and conditional:

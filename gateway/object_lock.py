@@ -8,8 +8,8 @@ from .body.checksums import HEADER_PREFIX
 from .errors import S3Error, invalid_argument
 from .exchange import Exchange
 from .headers import Headers
-from .settings.object_lock import ASPECT, MODES, decode_default
-from .times import NANOSECONDS, iso_seconds, parse_time_ns
+from .settings.object_lock import ASPECT, MODES, decode_default, whole_milliseconds
+from .times import iso_milliseconds, parse_time_ns
 
 MODE = "x-amz-object-lock-mode"
 RETAIN_UNTIL = "x-amz-object-lock-retain-until-date"
@@ -78,7 +78,7 @@ def _retention(headers: Headers, now_ns: int) -> Lock | None:
         raise invalid_argument(
             "The retain until date must be in the future!", name=RETAIN_UNTIL, value=until
         )
-    return Lock(mode, until_ns)
+    return Lock(mode, whole_milliseconds(until_ns))
 
 
 def _is_checked(headers: Headers) -> bool:
@@ -98,7 +98,7 @@ def lock_headers(inode: Inode) -> dict[str, str]:
     answer = {}
     if lock.mode:
         answer[MODE] = lock.mode
-        answer[RETAIN_UNTIL] = iso_seconds(lock.retain_until_ns // NANOSECONDS)
+        answer[RETAIN_UNTIL] = iso_milliseconds(lock.retain_until_ns)
     if lock.legal_hold:
         answer[LEGAL_HOLD] = lock.legal_hold
     return answer

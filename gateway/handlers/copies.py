@@ -8,7 +8,7 @@ from ...core.errors import ConflictError, DeleteMarkerError
 from ...core.limits import PART_BYTES_MAX, PUT_BYTES_MAX
 from ...core.meta.records import ObjectAttributes, ObjectView, Part, PutResult, Upload
 from .. import documents
-from ..attributes import attributes_of
+from ..attributes import attributes_of, version_header
 from ..body.checksums import ALGORITHMS, FULL_OBJECT, find_algorithm
 from ..body.verification import BodyResult
 from ..conditions import check_copy_source, write_conditions
@@ -134,8 +134,7 @@ async def copy_object(exchange: Exchange) -> Reply:
         )
     )
     reply.headers = {**reply.headers, **encryption_headers(made.encryption)}
-    if put.version_id:
-        reply.headers = {**reply.headers, "x-amz-version-id": put.version_id}
+    reply.headers = {**reply.headers, **version_header(put)}
     return _with_source(reply, view)
 
 

@@ -17,7 +17,7 @@ from ...core.meta.records import (
     Upload,
 )
 from .. import documents
-from ..attributes import attributes_of
+from ..attributes import attributes_of, version_header
 from ..body.checksums import (
     ALGORITHMS,
     COMPOSITE,
@@ -306,8 +306,7 @@ def _completed(exchange: Exchange, put: PutResult) -> Reply:
         )
     )
     reply.headers = {**reply.headers, **encryption_headers(attributes.encryption)}
-    if put.version_id:
-        reply.headers = {**reply.headers, "x-amz-version-id": put.version_id}
+    reply.headers = {**reply.headers, **version_header(put)}
     return reply
 
 

@@ -8,7 +8,7 @@ from ...core.errors import NotFoundError
 from ...core.limits import INLINE_BYTES_MAX
 from ...core.meta.conditions import check_conditions
 from ...core.meta.records import NO_CONDITIONS, Inode, WriteConditions
-from ..attributes import attributes_of, checksum_headers
+from ..attributes import attributes_of, checksum_headers, version_header
 from ..body.checksums import FULL_OBJECT
 from ..body.digest import quote_etag
 from ..conditions import write_conditions
@@ -57,9 +57,7 @@ async def put_object(exchange: Exchange) -> Reply:
         **checksum_headers(result.checksums, FULL_OBJECT),
         **encryption_headers(attributes.encryption),
     }
-    if put.version_id:
-        answer["x-amz-version-id"] = put.version_id
-    return Reply(200, answer)
+    return Reply(200, answer | version_header(put))
 
 
 def _is_large(headers: Headers) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from ...core.meta.locks import COMPLIANCE, GOVERNANCE, OFF, ON
 from ...core.meta.records import Lock
 from ..errors import S3Error
-from ..times import iso_seconds, parse_time_ns
+from ..times import iso_milliseconds, parse_time_ns
 from ..xml import SMALL_DOCUMENT_BYTES_MAX, Element, children, malformed, parse_document, texts
 from ..xml_text import NAMESPACE, XML_DECLARATION
 
@@ -23,7 +23,6 @@ DAYS_MAX = 36_500  # as AWS
 YEARS_MAX = 100
 DAYS_PER_YEAR = 365
 _DAY_NS = 86_400 * 1_000_000_000
-_NANOSECONDS = 1_000_000_000
 
 
 class DefaultRetention(msgspec.Struct, frozen=True, array_like=True):
@@ -126,15 +125,20 @@ def parse_retention(body: bytes) -> Retention:
     until_ns = parse_time_ns(found.get("RetainUntilDate", ""))
     if found.get("Mode") not in MODES or until_ns is None or until_ns <= 0:
         raise malformed()
-    return Retention(found["Mode"], until_ns)
+    return Retention(found["Mode"], whole_milliseconds(until_ns))
 
 
 def retention_document(lock: Lock) -> bytes:
     """Retention."""
-    until = iso_seconds(lock.retain_until_ns // _NANOSECONDS)
+    until = iso_milliseconds(lock.retain_until_ns)
     return _document(
         "Retention", f"<Mode>{lock.mode}</Mode><RetainUntilDate>{until}</RetainUntilDate>"
     )
+
+
+def whole_milliseconds(time_ns: int) -> int:
+    """A time as it is told: who waits until then finds nothing locked any more."""
+    return time_ns - time_ns % 1_000_000
 
 
 def parse_legal_hold(body: bytes) -> bool:
