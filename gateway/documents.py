@@ -70,18 +70,26 @@ def _algorithm(name: str, checksum_type: str) -> str:
     return _element("ChecksumAlgorithm", algorithm.label) + _element("ChecksumType", checksum_type)
 
 
+def bucket_arn(name: str) -> str:
+    """How policies and answers name a bucket."""
+    return f"arn:aws:s3:::{name}"
+
+
 def list_buckets(
     buckets: Iterable[Bucket],
     owner: Person,
     *,
+    region: str,
     prefix: str = "",
     next_token: str | None = None,
 ) -> bytes:
-    """ListAllMyBucketsResult. *next_token* None: this is the last page."""
+    """ListAllMyBucketsResult. *region*: of buckets that know none of their own. *next_token* None:
+    this is the last page."""
     rows = "".join(
         f"<Bucket><Name>{escape(bucket.name)}</Name>"
         f"<CreationDate>{iso_milliseconds(bucket.created_ns)}</CreationDate>"
-        f"<BucketRegion>{escape(bucket.region)}</BucketRegion></Bucket>"
+        f"<BucketRegion>{escape(bucket.region or region)}</BucketRegion>"
+        f"<BucketArn>{bucket_arn(bucket.name)}</BucketArn></Bucket>"
         for bucket in buckets
     )
     return _document(

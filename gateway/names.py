@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 
 from ..core.limits import KEY_BYTES_MAX
+from ..core.meta.bucket_names import is_bucket_name
 from .errors import S3Error
 
 _SHAPE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
-_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
-_FORBIDDEN_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
-_FORBIDDEN_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 
 def has_bucket_shape(name: str) -> bool:
@@ -20,15 +18,7 @@ def has_bucket_shape(name: str) -> bool:
 
 def check_new_bucket_name(name: str) -> None:
     """Check every rule that AWS has for a new bucket. Raises S3Error InvalidBucketName."""
-    if (
-        not has_bucket_shape(name)
-        or ".." in name
-        or ".-" in name
-        or "-." in name
-        or _ADDRESS.fullmatch(name)
-        or name.startswith(_FORBIDDEN_PREFIXES)
-        or name.endswith(_FORBIDDEN_SUFFIXES)
-    ):
+    if not is_bucket_name(name):
         raise invalid_bucket_name(name)
 
 

@@ -115,25 +115,36 @@ def _delete_item(element: Element) -> DeleteItem:
     return DeleteItem(key.encode("utf-8"), found.get("VersionId", ""), conditions)
 
 
-def parse_create_bucket(body: bytes) -> str:
-    """The LocationConstraint of a CreateBucket request; empty if there is none.
+class NewBucket(NamedTuple):
+    """What a CreateBucket request says of the bucket."""
 
-    Raises S3Error: MalformedXML, NotImplemented (directory buckets, tags),
-    MaxMessageLengthExceeded.
+    location: str = ""
+    """LocationConstraint; empty: none."""
+    tags: tuple[tuple[str, str], ...] = ()
+    """Not checked yet."""
+
+
+def parse_create_bucket(body: bytes) -> NewBucket:
+    """A CreateBucketConfiguration, or no body at all.
+
+    Raises S3Error: MalformedXML, NotImplemented (directory buckets), MaxMessageLengthExceeded.
     """
     if not body.strip():
-        return ""
+        return NewBucket()
     root = parse_document(body, "CreateBucketConfiguration", bytes_max=SMALL_DOCUMENT_BYTES_MAX)
     constraint = ""
+    tags: list[tuple[str, str]] = []
     for child in root:
         name = local_name(child)
         if name == "LocationConstraint":
             constraint = (child.text or "").strip()
-        elif name in ("Location", "Bucket") or (name == "Tags" and len(child)):
+        elif name == "Tags":
+            tags += tag_pairs(child)
+        elif name in ("Location", "Bucket"):
             raise S3Error(
                 "NotImplemented", f"{name} in CreateBucketConfiguration is not implemented"
             )
-    return constraint
+    return NewBucket(constraint, tuple(tags))
 
 
 def parse_tagging(

@@ -14,7 +14,7 @@ def is_bucket_name(name: str) -> bool:
     """Whether S3 allows a general purpose bucket of this name."""
     return (
         _SHAPE.fullmatch(name) is not None
-        and ".." not in name
+        and not any(pair in name for pair in ("..", ".-", "-."))
         and _ADDRESS.fullmatch(name) is None
         and not name.startswith(_PREFIXES)
         and not name.endswith(_SUFFIXES)

@@ -3,6 +3,8 @@ thing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from ..errors import AlreadyExistsError, BucketStateError, InvalidArgumentError, NotEmptyError
@@ -53,8 +55,10 @@ async def make_bucket(
     as_owner: Owner,
     *,
     object_lock: bool = False,
+    settings: Mapping[str, bytes] | None = None,
 ) -> Bucket:
-    """Make a bucket inside *tx*; with *object_lock* it is versioned as well.
+    """Make a bucket inside *tx*, with *settings* by aspect; with *object_lock* it is versioned as
+    well.
 
     Raises InvalidArgumentError, AlreadyExistsError.
     """
@@ -81,6 +85,8 @@ async def make_bucket(
     if object_lock:
         bucket = msgspec.structs.replace(bucket, versioning=Versioning.ENABLED, object_lock=True)
     tx.set(bucket_key(name), encode(bucket))
+    for aspect, value in (settings or {}).items():
+        tx.set(setting_key(inode.inode_id, aspect), value)
     context.touch_directory(tx, ROOT_INODE_ID)
     context.tell_entry(tx, ROOT_INODE_ID, name.encode(), inode.inode_id)
     return bucket
@@ -129,13 +135,27 @@ class Buckets:
     _context: MetaContext
 
     async def create_bucket(
-        self, name: str, *, owner: str, region: str, as_owner: Owner, object_lock: bool = False
+        self,
+        name: str,
+        *,
+        owner: str,
+        region: str,
+        as_owner: Owner,
+        object_lock: bool = False,
+        settings: Mapping[str, bytes] | None = None,
     ) -> Bucket:
         """Make a bucket."""
 
         async def create(tx: Transaction) -> Bucket:
             return await make_bucket(
-                self._context, tx, name, owner, region, as_owner, object_lock=object_lock
+                self._context,
+                tx,
+                name,
+                owner,
+                region,
+                as_owner,
+                object_lock=object_lock,
+                settings=settings,
             )
 
         return await self._context.transact(create, ids=1)

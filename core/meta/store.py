@@ -11,7 +11,7 @@ ran out), NameTooLongError, InvalidArgumentError, NoSpaceError, UnavailableError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ..crypt.envelope import Encryption
@@ -50,10 +50,18 @@ class ObjectStore(Protocol):
     """Buckets and keys: what the S3 door calls."""
 
     async def create_bucket(
-        self, name: str, *, owner: str, region: str, as_owner: Owner, object_lock: bool = False
+        self,
+        name: str,
+        *,
+        owner: str,
+        region: str,
+        as_owner: Owner,
+        object_lock: bool = False,
+        settings: Mapping[str, bytes] | None = None,
     ) -> Bucket:
-        """*object_lock*: its versions may be locked, and it is versioned. Raises AlreadyExistsError
-        (whoever owns it; the error text does not tell)."""
+        """*object_lock*: its versions may be locked, and it is versioned. *settings*, by aspect, it
+        has from the beginning. Raises InvalidArgumentError (name), AlreadyExistsError (whoever owns
+        it; the error text does not tell)."""
         ...
 
     async def get_bucket(self, name: str) -> Bucket: ...

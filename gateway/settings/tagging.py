@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .. import documents
 from ..errors import S3Error
@@ -22,9 +22,9 @@ def parse(body: bytes) -> dict[str, str]:
     return _checked(parse_tagging(body, tags_max=TAGS_MAX, kind="Bucket"))
 
 
-def of_new_bucket(tags: list[tuple[str, str]]) -> dict[str, str]:
+def of_new_bucket(tags: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The tags that a bucket is made with. Raises S3Error: InvalidTag, BadRequest."""
-    return _checked(checked_tags(tags, tags_max=TAGS_MAX, kind="Bucket"))
+    return _checked(checked_tags(list(tags), tags_max=TAGS_MAX, kind="Bucket"))
 
 
 def _checked(tags: dict[str, str]) -> dict[str, str]:

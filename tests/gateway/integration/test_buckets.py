@@ -48,13 +48,80 @@ def test_a_bucket_of_another_region_is_refused(s3: Any) -> None:
             Bucket="elsewhere", CreateBucketConfiguration={"LocationConstraint": "us-west-7"}
         )
     assert failure(error) == (400, "IllegalLocationConstraintException")
+    with pytest.raises(ClientError) as error:
+        s3.create_bucket(
+            Bucket="elsewhere", CreateBucketConfiguration={"LocationConstraint": "the moon"}
+        )
+    assert failure(error) == (400, "InvalidLocationConstraint")
 
 
-@pytest.mark.parametrize("name", ["ab", "Upper", "dots..dots", "192.168.1.1", "-start"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ab",
+        "a" * 64,
+        "Upper",
+        "under_score",
+        "dots..dots",
+        "dot.-dash",
+        "dash-.dot",
+        "192.168.1.1",
+        "-start",
+        "end-",
+        ".start",
+        "xn--name",
+        "sthree-name",
+        "amzn-s3-demo-name",
+        "name-s3alias",
+        "name--ol-s3",
+        "name.mrap",
+        "name--x-s3",
+        "name--table-s3",
+    ],
+)
 def test_bad_names_are_refused(raw: RawClient, name: str) -> None:
     raw.send_head(raw.signed("PUT", f"/{name}"), {"content-length": "0"})
     answer = raw.answer()
     assert (answer.status, answer.code) == (400, "InvalidBucketName")
+
+
+def test_what_a_bucket_is_made_with(s3: Any) -> None:
+    made = s3.create_bucket(
+        Bucket="made-with-tags",
+        CreateBucketConfiguration={**HERE, "Tags": [{"Key": "k", "Value": "v"}]},
+    )
+    arn = "arn:aws:s3:::made-with-tags"
+    assert made["BucketArn"] == arn
+    assert s3.get_bucket_tagging(Bucket="made-with-tags")["TagSet"] == [{"Key": "k", "Value": "v"}]
+    head = s3.head_bucket(Bucket="made-with-tags")
+    assert (head["BucketArn"], head["BucketRegion"]) == (arn, REGION)
+    assert head["AccessPointAlias"] is False
+    [listed] = s3.list_buckets(Prefix="made-with-")["Buckets"]
+    assert (listed["BucketArn"], listed["BucketRegion"]) == (arn, REGION)
+    twice = [{"Key": "k", "Value": "1"}, {"Key": "k", "Value": "2"}]
+    with pytest.raises(ClientError) as error:
+        s3.create_bucket(Bucket="badly-tagged", CreateBucketConfiguration={**HERE, "Tags": twice})
+    assert failure(error) == (400, "InvalidTag")
+    assert s3.list_buckets(Prefix="badly-tagged")["Buckets"] == []
+
+
+def test_a_bucket_of_somebody_else(gateway: Gateway, s3: Any, bucket: str) -> None:
+    identities = gateway.identities
+    account = gateway.call(identities.create_account("neighbour"))
+    key, secret = gateway.call(identities.create_access_key(account.account_id, ""))
+    other = gateway.client(keys=(key.access_key, secret))
+    with pytest.raises(ClientError) as error:
+        other.create_bucket(Bucket=bucket, CreateBucketConfiguration=HERE)
+    assert failure(error) == (409, "BucketAlreadyExists")
+    other.create_bucket(Bucket="of-the-neighbour", CreateBucketConfiguration=HERE)
+    assert [found["Name"] for found in other.list_buckets()["Buckets"]] == ["of-the-neighbour"]
+    other.close()
+
+
+@pytest.mark.parametrize("query", ["max-buckets=%C2%B2", "max-buckets=0", "max-buckets=10001"])
+def test_bad_limits_are_refused(raw: RawClient, query: str) -> None:
+    answer = raw.get(f"/?{query}")
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
 
 
 def test_a_bucket_that_holds_something_stays(s3: Any, bucket: str) -> None:

@@ -33,6 +33,7 @@ from craqen.gateway.errors import S3Error, error_document
 from craqen.gateway.listings import ListQuery, Person
 from craqen.gateway.request_documents import (
     DeleteItem,
+    NewBucket,
     parse_complete_multipart_upload,
     parse_create_bucket,
     parse_delete,
@@ -250,14 +251,15 @@ def test_tokens() -> None:
 def test_list_buckets() -> None:
     bucket = Bucket("some-bucket", 5, MODIFIED_NS, "owner", "eu-test-1")
     answer = parsed(
-        "ListBuckets", documents.list_buckets([bucket], OWNER, prefix="so", next_token="t")
+        "ListBuckets",
+        documents.list_buckets([bucket], OWNER, region="r", prefix="so", next_token="t"),
     )
     (item,) = answer["Buckets"]
     assert (item["Name"], item["BucketRegion"]) == ("some-bucket", "eu-test-1")
     assert item["CreationDate"].isoformat() == "2023-11-14T22:13:20.123000+00:00"
     assert (answer["Prefix"], answer["ContinuationToken"]) == ("so", "t")
     assert answer["Owner"]["ID"] == "owner<id>"
-    assert parsed("ListBuckets", documents.list_buckets([], OWNER))["Buckets"] == []
+    assert parsed("ListBuckets", documents.list_buckets([], OWNER, region="r"))["Buckets"] == []
 
 
 def test_multipart_documents() -> None:
@@ -538,15 +540,15 @@ def test_noise_is_malformed(body: bytes) -> None:
 
 
 def test_create_bucket() -> None:
-    assert parse_create_bucket(b"") == ""
-    assert parse_create_bucket(b" \n") == ""
+    assert parse_create_bucket(b"") == NewBucket()
+    assert parse_create_bucket(b" \n") == NewBucket()
     body = serialized(
         "CreateBucket",
         Bucket="b",
         CreateBucketConfiguration={"LocationConstraint": "eu-test-1"},
     )
-    assert parse_create_bucket(body) == "eu-test-1"
-    assert parse_create_bucket(b"<CreateBucketConfiguration/>") == ""
+    assert parse_create_bucket(body).location == "eu-test-1"
+    assert parse_create_bucket(b"<CreateBucketConfiguration/>") == NewBucket()
     with pytest.raises(S3Error, match="MalformedXML"):
         parse_create_bucket(b"<Other/>")
     kind = b"<Bucket><Type>Directory</Type></Bucket>"
