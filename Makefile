@@ -1,7 +1,7 @@
 # Two commands matter: `make up` starts a store, `make test` passes the tests. Both set up what they need.
 PYTHON := .venv/bin/python
 
-.PHONY: up setup test check quick lint types compat bench sim sim-mutations test-faults wheel-test clean
+.PHONY: up setup test check quick lint types compat s3-tests bench sim sim-mutations test-faults wheel-test clean
 
 up: setup ## start a store on this host (ARGS="--mount DIR --port 9000 …")
 	@.venv/bin/craqen up $(ARGS)
@@ -25,6 +25,9 @@ types: setup
 
 compat: setup ## real clients against a freshly started store; writes docs/compat.md
 	@$(PYTHON) compat $(ARGS)
+
+s3-tests: setup ## ceph/s3-tests from its own checkout (S3TESTS=path ARGS="--group core -k cors")
+	@$(PYTHON) compat/s3_tests.py $(S3TESTS) $(ARGS)
 
 bench: setup ## every figure of docs/benchmarks.md
 	@.venv/bin/craqen bench all $(ARGS)

@@ -19,6 +19,7 @@ from craqen.core.bench.store import LocalStore
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "build" / "compat"
+TABLES = ROOT / "docs" / "compat.md"
 COMMAND_TIMEOUT_SECONDS = 1800
 
 
@@ -176,4 +177,14 @@ def write_table(results: Sequence[Result], *, full: bool) -> None:
             if result and result.note and result.note not in notes:
                 notes.append(result.note)
         lines.append(f"| {name} | {cells[0]} | {cells[1]} | {'; '.join(notes)} |")
-    (ROOT / "docs" / "compat.md").write_text("\n".join(lines) + "\n")
+    _, separator, sections = TABLES.read_text().partition("\n## ")
+    TABLES.write_text("\n".join(lines) + "\n" + separator + sections)
+
+
+def write_section(title: str, text: str) -> None:
+    """Put *text*, which begins with its *title* (``## …``), into docs/compat.md, instead of the
+    section of that title if there is one."""
+    present = TABLES.read_text()
+    before, _, rest = present.partition(f"{title}\n")
+    _, separator, after = rest.partition("\n## ")
+    TABLES.write_text(before.rstrip("\n") + "\n\n" + text + separator + after)
