@@ -206,21 +206,25 @@ def test_orphans_of_a_dead_client_are_freed(cluster: Cluster) -> None:
 
 
 def test_a_damaged_block_is_an_error_unless_a_replica_has_it_whole(cluster: Cluster) -> None:
-    data = random.Random(3).randbytes(3 * MIB)
+    data, other = (random.Random(seed).randbytes(3 * MIB) for seed in (3, 4))
     kept: list[tuple[Extent, ...]] = []
 
     async def write(client: Client) -> None:
-        kept.append(await put(client, data))
-        assert await get(client, kept[0], len(data)) == data
+        for one in (data, other):
+            kept.append(await put(client, one))
+            assert await get(client, kept[-1], len(one)) == one
 
-    def damage(count: int) -> None:
-        for path in sorted(cluster.folder.glob("disk*/target-*/blocks/*"))[:count]:
-            content = path.read_bytes()
-            at = content.find(data[2 * MIB : 2 * MIB + 64])
-            if at >= 0:
+    def damage(whole: bytes, count: int) -> None:
+        """In the first *count* places."""
+        sought = whole[2 * MIB : 2 * MIB + 64]
+        for path in sorted(cluster.folder.glob("disk*/target-*/blocks/*")):
+            at = path.read_bytes().find(sought)
+            if at >= 0 and count:
+                count -= 1
                 with path.open("r+b") as file:
                     file.seek(at)
-                    file.write(bytes([data[2 * MIB] ^ 1]))
+                    file.write(bytes([whole[2 * MIB] ^ 1]))
+        assert count == 0, "there was less to damage"
 
     async def read_damaged(client: Client) -> None:
         with pytest.raises(DataLossError, match="damaged"):
@@ -232,14 +236,15 @@ def test_a_damaged_block_is_an_error_unless_a_replica_has_it_whole(cluster: Clus
         assert into == data[:MIB]
 
     async def read_whole(client: Client) -> None:
-        assert await get(client, kept[0], len(data)) == data
+        assert await get(client, kept[1], len(other)) == other
 
     cluster.run(write)
-    blocks = len(list(cluster.folder.glob("disk*/target-*/blocks/*")))
     if cluster.replicas > 1:
-        damage(1)
-        cluster.run(read_whole)
-    damage(blocks)
+        # Of another chunk: its repair, at any time, puts none of the first back.
+        damage(other, cluster.replicas - 1)
+        for _ in range(cluster.replicas):
+            cluster.run(read_whole)
+    damage(data, cluster.replicas)
     cluster.run(read_damaged)
 
 
