@@ -29,6 +29,7 @@ from craqen.core.bench.store import LocalStore
 
 GROUP_TIMEOUT_SECONDS = 3600
 TEST_TIMEOUT_SECONDS = 300
+WORKERS = 2  # processes of the suite at a time
 TITLE = "## ceph/s3-tests"
 KNOWN = Path(__file__).resolve().parent / "s3_tests_known.txt"
 
@@ -128,8 +129,9 @@ def make_account(store: LocalStore, email: str, name: str) -> dict[str, str]:
     return made
 
 
-def write_configuration(store: LocalStore, path: Path) -> None:
-    """The suite's configuration: where the store is, and who asks it."""
+def write_configuration(store: LocalStore, path: Path, worker: int) -> None:
+    """The suite's configuration for one of its processes: where the store is, and who asks it. Each
+    has accounts of its own, since some tests count the buckets of one."""
     parser = configparser.RawConfigParser()
     parser["DEFAULT"] = {
         "host": "127.0.0.1",
@@ -139,7 +141,7 @@ def write_configuration(store: LocalStore, path: Path) -> None:
     }
     parser["fixtures"] = {"bucket prefix": "craqen-{random}-"}
     for section, (name, display_name) in ACCOUNTS.items():
-        email = f"{name}@example.org"
+        email = f"{name}-{worker}@example.org"
         made = make_account(store, email, display_name)
         parser[section] = {
             "access_key": made["access_key"],
@@ -148,7 +150,6 @@ def write_configuration(store: LocalStore, path: Path) -> None:
             "display_name": display_name,
             "email": email,
         }
-    parser["s3 main"]["api_name"] = "us-east-1"
     parser["s3 tenant"]["tenant"] = "testx"
     with path.open("w") as file:
         parser.write(file)
@@ -161,7 +162,7 @@ def run_group(
     """Run the tests of *group*; the suite's own words go to a file in *work*."""
     report = work / f"{group.name}.xml"
     words = [str(python), "-m", "pytest", "-q", "-p", "s3_tests_markers", "--tb=short"]
-    words += [f"--junitxml={report}", "-o", "junit_family=xunit1", "-n", "2"]
+    words += [f"--junitxml={report}", "-o", "junit_family=xunit1", "-n", str(WORKERS)]
     words += [f"--timeout={TEST_TIMEOUT_SECONDS}"]
     words += ["-m", group.markers] if group.markers else []
     words += [*more, *(f"{_FUNCTIONAL}/{name}" for name in group.files)]
@@ -170,7 +171,7 @@ def run_group(
         "HOME": str(work),
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(Path(__file__).resolve().parent / "s3_tests_plugin"),
-        "S3TEST_CONF": str(work / "s3tests.conf"),
+        "CRAQEN_S3TEST_CONF": str(work / "s3tests.conf"),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     with (work / f"{group.name}.log").open("wb") as log:
@@ -284,7 +285,8 @@ def main() -> int:
     ):
         work: Path = arguments.keep or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        write_configuration(store, work / "s3tests.conf")
+        for worker in range(WORKERS):
+            write_configuration(store, work / f"s3tests.conf.gw{worker}", worker)
         for group in GROUPS:
             if arguments.group and group.name not in arguments.group:
                 continue

@@ -80,12 +80,12 @@ def _utf8_text(key: bytes) -> str:
     return key.decode("utf-8")
 
 
-def _head(query: ListQuery, root: str) -> list[str]:
+def _head(query: ListQuery, root: str, prefix: str) -> list[str]:
     text = _text_of(query)
     parts = [
         XML_DECLARATION,
         f'<{root} xmlns="{NAMESPACE}"><Name>{escape(query.bucket)}</Name>'
-        f"<Prefix>{text(query.prefix)}</Prefix><MaxKeys>{query.limit}</MaxKeys>",
+        f"<Prefix>{prefix}</Prefix><MaxKeys>{query.limit}</MaxKeys>",
     ]
     if query.delimiter:
         parts.append(f"<Delimiter>{text(query.delimiter)}</Delimiter>")
@@ -105,9 +105,10 @@ def list_objects_v1(
     """ListBucketResult of ListObjects. *next_marker* None: this is the last page.
 
     NextMarker is given for a delimited listing only, as AWS does; otherwise the last key is it.
+    The prefix is never URL-encoded: the SDKs do not decode that of this listing.
     """
     text = _text_of(query)
-    parts = _head(query, "ListBucketResult")
+    parts = _head(query, "ListBucketResult", plain_text(query.prefix))
     parts.append(f"<Marker>{text(marker)}</Marker>")
     parts.append(_truncated(next_marker is not None))
     if next_marker is not None and query.delimiter:
@@ -128,7 +129,7 @@ def list_objects_v2(
 ) -> bytes:
     """ListBucketResult of ListObjectsV2. *next_token* None: this is the last page. *owner* None:
     not asked for (``fetch-owner``)."""
-    parts = _head(query, "ListBucketResult")
+    parts = _head(query, "ListBucketResult", _text_of(query)(query.prefix))
     parts.append(f"<KeyCount>{len(entries)}</KeyCount>")
     parts.append(_truncated(next_token is not None))
     if start_after:
@@ -154,7 +155,7 @@ def list_object_versions(
 ) -> bytes:
     """ListVersionsResult. *next_markers* (key, version) None: this is the last page."""
     text = _text_of(query)
-    parts = _head(query, "ListVersionsResult")
+    parts = _head(query, "ListVersionsResult", text(query.prefix))
     parts.append(f"<KeyMarker>{text(key_marker)}</KeyMarker>")
     parts.append(f"<VersionIdMarker>{escape(version_id_marker)}</VersionIdMarker>")
     parts.append(_truncated(next_markers is not None))

@@ -151,7 +151,7 @@ def parse_tagging(
     body: bytes, *, tags_max: int = OBJECT_TAGS_MAX, kind: str = "Object"
 ) -> dict[str, str]:
     """The tags of a Tagging document, which are those of an object or (*kind*) something else.
-    Raises S3Error: MalformedXML, InvalidTag, BadRequest (too many), MaxMessageLengthExceeded."""
+    Raises S3Error: MalformedXML, InvalidTag, MaxMessageLengthExceeded."""
     root = parse_document(body, "Tagging", bytes_max=SMALL_DOCUMENT_BYTES_MAX)
     sets = list(children(root, "TagSet"))
     if len(sets) != 1:
@@ -173,9 +173,9 @@ def tag_pairs(parent: Element) -> list[tuple[str, str]]:
 def checked_tags(
     tags: list[tuple[str, str]], *, tags_max: int = OBJECT_TAGS_MAX, kind: str = "Object"
 ) -> dict[str, str]:
-    """*tags* of one object as a dict, if S3 allows them. Raises S3Error InvalidTag, BadRequest."""
+    """*tags* of one object as a dict, if S3 allows them. Raises S3Error InvalidTag."""
     if len(tags) > tags_max:
-        raise S3Error("BadRequest", f"{kind} tags cannot be greater than {tags_max}")
+        raise S3Error("InvalidTag", f"{kind} tags cannot be greater than {tags_max}")
     checked: dict[str, str] = {}
     for key, value in tags:
         if not 1 <= len(key) <= TAG_KEY_CHARACTERS_MAX or key.startswith("aws:"):

@@ -266,4 +266,4 @@ def trailer_names(headers: Headers) -> tuple[str, ...]:
 def stored_content_encoding(value: str) -> str:
     """A Content-Encoding as the object keeps it: without ``aws-chunked``, which is only framing."""
     codings = [coding.strip() for coding in value.split(",")]
-    return ",".join(coding for coding in codings if coding and coding.lower() != "aws-chunked")
+    return ", ".join(coding for coding in codings if coding and coding.lower() != "aws-chunked")

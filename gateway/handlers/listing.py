@@ -21,7 +21,7 @@ def page_limit(text: str | None, name: str, most: int = KEYS_MAX) -> int:
     """``max-keys`` and its like. Raises S3Error InvalidArgument."""
     if text is None or text == "":
         return most
-    if not text.isdigit() or int(text) > 2**31 - 1:
+    if not (text.isascii() and text.isdigit()) or int(text) > 2**31 - 1:
         raise invalid_argument(
             f"Argument {name} must be an integer between 0 and 2147483647", name=name, value=text
         )
@@ -76,11 +76,7 @@ async def list_v2(exchange: Exchange) -> Reply:
     query = list_query(exchange)
     token = exchange.query.get("continuation-token")
     start_after = key_bytes(exchange.query.get("start-after", ""))
-    if token == "":
-        raise invalid_argument(
-            "The continuation token provided is incorrect", name="continuation-token", value=""
-        )
-    after = start_after if token is None else decode_token(token)
+    after = decode_token(token) if token else start_after
     page = await _page(exchange, query, after)
     fetch_owner = exchange.query.get("fetch-owner", "").lower() == "true"
     return xml_reply(

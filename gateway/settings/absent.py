@@ -34,6 +34,7 @@ MISSING: dict[str, str] = {
     "GetBucketMetadataConfiguration": "MetadataConfigurationNotFound",
     "GetBucketMetadataTableConfiguration": "MetadataConfigurationNotFound",
     "GetBucketMetricsConfiguration": "NoSuchConfiguration",
+    "GetObjectTorrent": "NoSuchKey",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
     "DeleteBucketAnalyticsConfiguration": "NoSuchConfiguration",
     "DeleteBucketIntelligentTieringConfiguration": "NoSuchConfiguration",

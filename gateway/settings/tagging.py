@@ -17,13 +17,13 @@ _SIGNS = frozenset("+-=._:/@")
 
 
 def parse(body: bytes) -> dict[str, str]:
-    """The tags of a Tagging document. Raises S3Error: MalformedXML, InvalidTag, BadRequest,
+    """The tags of a Tagging document. Raises S3Error: MalformedXML, InvalidTag,
     MaxMessageLengthExceeded."""
     return _checked(parse_tagging(body, tags_max=TAGS_MAX, kind="Bucket"))
 
 
 def of_new_bucket(tags: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The tags that a bucket is made with. Raises S3Error: InvalidTag, BadRequest."""
+    """The tags that a bucket is made with. Raises S3Error InvalidTag."""
     return _checked(checked_tags(list(tags), tags_max=TAGS_MAX, kind="Bucket"))
 
 

@@ -159,7 +159,7 @@ def test_buckets_come_in_pages(s3: Any) -> None:
     [
         lambda s3, bucket: s3.get_bucket_acl(Bucket=bucket),
         lambda s3, bucket: s3.get_bucket_policy(Bucket=bucket),
-        lambda s3, bucket: s3.get_object_torrent(Bucket=bucket, Key="k"),
+        lambda s3, bucket: s3.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1}),
     ],
 )
 def test_what_is_not_there_says_so(s3: Any, bucket: str, call: Any) -> None:

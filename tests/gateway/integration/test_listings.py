@@ -152,6 +152,12 @@ def test_an_empty_folder_is_not_a_prefix(s3: Any, bucket: str) -> None:
     assert lines_of(page) == []
 
 
+def test_an_empty_token_is_none(s3: Any, filled: str) -> None:
+    page = s3.list_objects_v2(Bucket=filled, ContinuationToken="", MaxKeys=2)
+    assert page["ContinuationToken"] == ""
+    assert page["Contents"] == s3.list_objects_v2(Bucket=filled, MaxKeys=2)["Contents"]
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -159,7 +165,7 @@ def test_an_empty_folder_is_not_a_prefix(s3: Any, bucket: str) -> None:
         "list-type=2&max-keys=x",
         "max-keys=9999999999",
         "list-type=2&encoding-type=base64",
-        "list-type=2&continuation-token=",
+        "list-type=2&max-keys=%C2%B2",
         "list-type=2&continuation-token=%25%25",
         "list-type=3",
         "versions=&version-id-marker=null",
