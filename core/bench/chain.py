@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import mmap
 import os
 import signal
@@ -56,8 +57,12 @@ class Store:
             options=(*OPTIONS, f"CRAQEN_STORAGE_REPLICAS={replicas}"),
         )
         self.local.start()
-        self.config = load_config(str(folder / "run" / "effective.yaml"), {})
-        self.client: Client = runner.run(connect(self.config, "bench"))
+        try:
+            self.config = load_config(str(folder / "run" / "effective.yaml"), {})
+            self.client: Client = runner.run(connect(self.config, "bench"))
+        except BaseException:
+            self.local.stop()
+            raise
         # As a door's buffers are: whole pages, which may go past the page cache.
         self._data = memoryview(mmap.mmap(-1, CHUNK_BYTES))
         self._data[:] = os.urandom(CHUNK_BYTES)
@@ -110,17 +115,20 @@ async def put(client: Client, data: memoryview) -> tuple[Extent, ...]:
 
 def replication(folder: Path, runs: int, runner: asyncio.Runner, report: Report) -> Store:
     """Rows of writing; returns the store with three replicas, still running."""
-    single, triple = Store(folder / "one", 1, runner), Store(folder / "three", NODES, runner)
     ones: list[Sample] = []
     threes: list[Sample] = []
-    try:
-        single.write()
-        triple.write()
-        for _ in range(runs):
-            ones.append(measure(single.write, single.storage_processes()))
-            threes.append(measure(triple.write, triple.storage_processes()))
-    finally:
-        single.close()
+    with contextlib.ExitStack() as undo:
+        single = Store(folder / "one", 1, runner)
+        undo.callback(single.close)
+        triple = Store(folder / "three", NODES, runner)
+        with contextlib.ExitStack() as failed:
+            failed.callback(triple.close)
+            single.write()
+            triple.write()
+            for _ in range(runs):
+                ones.append(measure(single.write, single.storage_processes()))
+                threes.append(measure(triple.write, triple.storage_processes()))
+            failed.pop_all()
     mebibytes = CHUNK_BYTES / MIB
     rate_one = median(ones, lambda sample: sample.rate) * mebibytes
     rate_three = median(threes, lambda sample: sample.rate) * mebibytes
