@@ -56,6 +56,7 @@ SORTS = (
          LARGE_PAGE_ROWS),
     Sort(b"o", "sizes-leftover", "part sizes", "inode", Safety.GIVES_UP, _GIVEN_UP,
          LARGE_PAGE_ROWS),
+    Sort(b"y", "planned-leftover", "a planned write", "inode", Safety.SAFE, _NEVER_AGAIN),
     Sort(b"t", "time-leftover", "a time", "folder", Safety.SAFE, _NEVER_AGAIN),
     Sort(b"h", "digest-leftover", "an escaped name", "entry in folder", Safety.SAFE,
          "removed: the name that it stands for does not exist"),

@@ -18,8 +18,8 @@ from ..limits import CHUNK_CLASS_BYTES_MIN, EXTENTS_INLINE_MAX, FILE_BYTES_MAX, 
 from .conditions import check_conditions
 from .context import MetaContext
 from .extents import cut_range, end_of
-from .locks import check_unlocked
-from .objects import find_object, find_place, ids_of_put, swap_object
+from .folders import find_directory
+from .objects import find_object, find_place, ids_of_put, missing, swap_object
 from .records import (
     NO_CONDITIONS,
     AppendPoint,
@@ -30,6 +30,7 @@ from .records import (
     ObjectAttributes,
     Owner,
     PutResult,
+    Versioning,
     WriteConditions,
 )
 from .schema import (
@@ -46,10 +47,13 @@ from .tree import (
     all_extents,
     check_size,
     find_bucket,
+    find_entry,
     make_object_inode,
     put_inode,
     set_extents,
+    split_key,
 )
+from .versions import Slot, entry_version_id, renew
 
 APPEND_TAIL_BYTES = CHUNK_CLASS_BYTES_MIN  # a chunk takes as much space, however little it holds
 SMALL_EXTENT_BYTES = MIB
@@ -120,20 +124,29 @@ class Appends:
             return await swap_object(context, tx, place, inode)
 
         async def grow(tx: Transaction) -> PutResult:
-            inode, version_id = await find_object(tx, bucket, key)
+            inode, _ = await find_object(tx, bucket, key)
             check_conditions(conditions, inode, what)
             assert point.inode is not None
             if inode.size != point.inode.size:
                 raise _moved_on(what, inode)
             if (inode.inode_id, inode.generation) != (point.inode.inode_id, point.inode.generation):
                 raise ConflictError(f"{what}: changed while it was appended to")
-            check_unlocked(inode, context.now_ns())
+            found = await find_bucket(tx, bucket)
+            directories, name = split_key(key)
+            folder_id = await find_directory(tx, found.inode_id, directories)
+            entry = None if folder_id is None else await find_entry(tx, folder_id, name)
+            if folder_id is None or entry is None:
+                raise missing(bucket, key)
+            slot = Slot(found.versioning, folder_id, name)
+            renewed = await renew(context, tx, slot, entry, inode)
             inode = await _grow(context, tx, inode, point, content, attributes)
-            return PutResult(inode, True, version_id)
+            if found.versioning == Versioning.NEVER:
+                return PutResult(inode, True)
+            return PutResult(inode, True, entry_version_id(renewed))
 
         if point.inode is None:
             return await context.transact(create, ids=ids_of_put(key))
-        return await context.kv.transact(grow)
+        return await context.transact(grow, ids=1)
 
 
 def _moved_on(what: str, inode: Inode) -> WriteOffsetError:
@@ -182,6 +195,7 @@ async def _grow(
             checksums=attributes.checksums,
             checksum_type=attributes.checksum_type,
             part_count=0,
+            lock=attributes.lock,
         ),
     )
     put_inode(tx, inode)

@@ -36,6 +36,7 @@ from .schema import (
     inline_key,
     inode_key,
     part_sizes_range,
+    planned_range,
     removals_until,
     segment_key,
     session_key,
@@ -202,6 +203,7 @@ class Life:
         tx.clear(inode_key(inode_id))
         tx.clear(inline_key(inode_id))
         tx.clear_range(*xattr_range(inode_id))
+        tx.clear_range(*planned_range(inode_id))
         tx.clear_range(*part_sizes_range(inode_id))
         return inode.extent_pages > 0
 

@@ -6,13 +6,26 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..errors import BucketStateError, InvalidArgumentError
+from ..errors import BucketStateError, ConflictError, InvalidArgumentError
 from ..kv.store import Transaction
 from .context import MetaContext
 from .locks import OFF, ON, check_new_lock, check_retention_change, lock_of
 from .objects import find_object
 from .records import InodeType, Lock, ObjectAttributes
+from .schema import planned_range, unpack_number
 from .tree import changed, find_bucket
+
+PLANNED_WRITE_NS = 120 * 1_000_000_000
+"""No write in place is under way longer after it was planned: every message of it has a deadline
+well below that."""
+
+
+async def _refuse_while_written(tx: Transaction, inode_id: int, now_ns: int) -> None:
+    """Raise ConflictError while a write in place is planned and not committed: its bytes may still
+    arrive. Who plans the next one finds the lock."""
+    for _, value in await tx.get_range(*planned_range(inode_id)):
+        if now_ns - unpack_number(value) < PLANNED_WRITE_NS:
+            raise ConflictError(f"inode {inode_id:x}: is being written in a mount; try again soon")
 
 
 class LockCalls:
@@ -62,6 +75,7 @@ class LockCalls:
             inode, _ = await find_object(tx, bucket, key, version_id)
             if inode.type == InodeType.DIRECTORY:
                 raise InvalidArgumentError("a folder without content cannot be locked")
+            await _refuse_while_written(tx, inode.inode_id, context.now_ns())
             attributes = inode.object or ObjectAttributes()
             attributes = msgspec.structs.replace(attributes, lock=change(lock_of(inode)))
             changed(context, tx, msgspec.structs.replace(inode, object=attributes))

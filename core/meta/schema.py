@@ -27,6 +27,7 @@ prefix gives numeric and byte order. Values are a format-version byte and Messag
     w  directory, name, age  noncurrent version or delete marker, newest first; without an age, a
                              folder that holds nothing current (its name carries a ``/``)
     x  inode, page           extents beyond EXTENTS_INLINE_MAX
+    y  inode, client         when a write in place was planned, if its version may be locked
     z  directory, name       sequence of the name's ``null`` version, if that is in ``w``
 """
 
@@ -419,6 +420,14 @@ def session_range(inode_id: int) -> tuple[bytes, bytes]:
 def session_of(key: bytes) -> tuple[int, int, int]:
     """(inode, client, handle) of a session key."""
     return _U64_U64_U64.unpack(key[1:])
+
+
+def planned_key(inode_id: int, client_id: int) -> bytes:
+    return b"y" + _U64_U64.pack(inode_id, client_id)
+
+
+def planned_range(inode_id: int) -> tuple[bytes, bytes]:
+    return b"y" + _U64.pack(inode_id), b"y" + _U64.pack(inode_id + 1)
 
 
 def client_key(client_id: int) -> bytes:

@@ -265,7 +265,7 @@ class ObjectStore(Protocol):
         """Keep a version from being removed or changed until then; mode and time empty: no longer.
 
         Raises BucketStateError (the bucket has no object lock), ObjectLockedError (weaker than the
-        retention that lasts), InvalidArgumentError, and as ``get_object``."""
+        retention that lasts), ConflictError (being written), and as ``get_object``."""
         ...
 
     async def set_legal_hold(

@@ -267,6 +267,30 @@ async def enter(
     return entry
 
 
+async def renew(
+    context: MetaContext, tx: Transaction, slot: Slot, entry: Entry, inode: Inode
+) -> Entry:
+    """The current object, *inode*, is about to grow by S3: what it is now is kept as a noncurrent
+    version, a copy by reference, and it becomes a new version. Draws at most one id.
+
+    Raises ObjectLockedError where nothing is kept.
+    """
+    if slot.versioning == Versioning.NEVER or (
+        slot.versioning == Versioning.SUSPENDED and entry.is_null
+    ):
+        check_unlocked(inode, context.now_ns())
+        return entry
+    sequence = await next_sequence(context, tx, slot, entry)
+    await supersede(context, tx, slot, None)
+    kept = await _copied(context, tx, inode)
+    record = VersionRecord(kept.inode_id, kept.type, entry.is_null, context.now_ns())
+    _put_row(tx, slot, Row(entry.sequence, record))
+    flags = ENTRY_NULL if slot.versioning == Versioning.SUSPENDED else 0
+    entry = Entry(inode.inode_id, inode.type, flags, sequence)
+    put_entry(tx, slot.directory_id, slot.name, entry)
+    return entry
+
+
 async def mark_deleted(
     context: MetaContext,
     tx: Transaction,

@@ -46,10 +46,12 @@ from .schema import (
     extents_range,
     inline_key,
     pack_number,
+    planned_key,
     session_key,
 )
 from .segments import References, shared_segments
 from .tree import all_extents, check_size, find_inode, put_inode, set_extents
+from .versions import bucket_by_id
 
 SEED_BITS = 0xFFFF_FFFF
 PLAN_IDS = 2  # a segment for the copies, and one for all holes
@@ -150,6 +152,9 @@ class Writes:
 
         async def plan(tx: Transaction) -> WritePlan:
             inode = await need_file(self._context, tx, inode_id)
+            if (await bucket_by_id(tx, inode.bucket_id)).object_lock:
+                # Until the commit nobody may lock what is being written.
+                tx.set(planned_key(inode_id, context.client_id), pack_number(context.now_ns()))
             check_plain(inode)
             extents = await all_extents(tx, inode)
             end = offset + length
@@ -249,6 +254,7 @@ class Writes:
             inode = await need_file(self._context, tx, inode_id)
             check_plain(inode)
             inode = changed_content(self._context, tx, inode, max(inode.size, end_offset))
+            tx.clear(planned_key(inode_id, self._context.client_id))
             self._close(tx, inode_id, close_session)
             return inode
 

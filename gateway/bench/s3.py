@@ -39,6 +39,7 @@ from ..body.checksums import FULL_OBJECT
 from ..body.digest import EMPTY_MD5
 from .client import Server, Wire, exchange_all, request_bytes, run_connections
 from .references import bare_handler, nginx
+from .versions import VersionRows
 
 LARGE_BYTES = 8 * MIB
 SMALL_BYTES = 1024
@@ -344,7 +345,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="craqen bench s3")
     add_runs(parser)
     parser.add_argument(
-        "--only", choices=["get-large", "put-large", "small", "listing", "deletes"], action="append"
+        "--only",
+        choices=["get-large", "put-large", "small", "listing", "deletes", "versions"],
+        action="append",
     )
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
@@ -361,6 +364,7 @@ def main(arguments: Sequence[str]) -> int:
             "small": bench.small,
             "listing": bench.listing,
             "deletes": bench.deletes,
+            "versions": VersionRows(bench).run,
         }
         for name, step in work.items():
             if not options.only or name in options.only:
