@@ -115,7 +115,7 @@ async def _page(
     return VersionListing(entries, last.key, sequence_id(last.sequence))
 
 
-class _Source:
+class Source:
     """The rows of one letter of a folder, from a place on."""
 
     __slots__ = ("_end", "_next", "_own", "at_end", "is_versions", "items")
@@ -174,8 +174,8 @@ class _Folder:
             else (directory_end(directory_id), versions_end(directory_id))
         )
         self._sources = (
-            _Source(entries, partial, ends[0], is_versions=False),
-            _Source(versions, escaped, ends[1], is_versions=True),
+            Source(entries, partial, ends[0], is_versions=False),
+            Source(versions, escaped, ends[1], is_versions=True),
         )
         self._rows_wanted = rows_wanted
 

@@ -13,7 +13,7 @@ from ...core.errors import DeleteMarkerError, NotFoundError
 from ...core.limits import INLINE_BYTES_MAX
 from ...core.meta.conditions import check_conditions
 from ...core.meta.records import AppendPoint, Inode, ObjectAttributes
-from ..attributes import attributes_of, checksum_headers
+from ..attributes import attributes_of, checksum_headers, version_header
 from ..body.checksums import ALGORITHMS, FULL_OBJECT, combine_full_object
 from ..body.digest import quote_etag
 from ..body.verification import BodyResult
@@ -61,9 +61,9 @@ async def append_object(exchange: Exchange) -> Reply:
             checksums=grown.checksums,
             checksum_type=grown.checksum_type,
             storage_class=attributes.storage_class,
-            lock=lock,
             encryption=None if sealing is None else sealing.encryption,
         )
+    grown = msgspec.structs.replace(grown, lock=lock)
     put = await received.put_by(
         meta.append_object(
             exchange.bucket,
@@ -81,9 +81,7 @@ async def append_object(exchange: Exchange) -> Reply:
         **checksum_headers(grown.checksums, grown.checksum_type),
         **encryption_headers(None if sealing is None else sealing.encryption),
     }
-    if put.version_id:
-        answer["x-amz-version-id"] = put.version_id
-    return Reply(200, answer)
+    return Reply(200, answer | version_header(put))
 
 
 async def _seal(exchange: Exchange, point: AppendPoint) -> Sealing | None:
