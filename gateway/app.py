@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 
-from ..core.errors import CraqenError, DataLossError
+from ..core.errors import CraqenError, DataLossError, NotFoundError
 from .auth.credentials import NOBODY
 from .auth.request import SignedRequest
 from .bucket_guard import check_owners, check_payer, tell_browsers
@@ -115,7 +115,13 @@ class Application:
         if route.operation != FORM_UPLOAD:  # who sends a form is known once its fields are read
             check_payer(exchange)
             await services.authorizer.authorize(exchange)
-        return await handler(exchange)
+        try:
+            return await handler(exchange)
+        except NotFoundError:
+            if route.operation in ("GetObject", "HeadObject"):
+                # Whether a key exists is told to those who may list: the others see AccessDenied.
+                await services.authorizer.require(exchange, "s3:ListBucket", route.bucket, b"")
+            raise
 
     async def _visit(self, request: _Request, headers: Headers, bucket: str) -> Reply | Sent:
         """A page of a web site."""

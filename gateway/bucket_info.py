@@ -39,6 +39,14 @@ class BucketInfo:
             found = self._parsed[aspect] = parse(value)
         return cast(T, found)
 
+    def derived(self, name: str, make: Callable[[], T]) -> T:
+        """What *make* gives, made at most once for these settings and kept as *name*."""
+        key = f"derived {name}"
+        found = self._parsed.get(key)
+        if found is None:
+            found = self._parsed[key] = make()
+        return cast(T, found)
+
 
 class BucketCache:
     """The buckets that a worker has seen last; at most BUCKETS_CACHED_MAX."""

@@ -58,6 +58,16 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "KMS.DisabledException": ErrorKind(400, "The key is disabled."),
     "KMS.NotFoundException": ErrorKind(400, "The key does not exist."),
+    "AccessControlListNotSupported": ErrorKind(400, "The bucket does not allow ACLs"),
+    "MalformedPolicy": ErrorKind(400, "Policies must be valid JSON"),
+    "NoSuchBucketPolicy": ErrorKind(404, "The bucket policy does not exist"),
+    "NoSuchPublicAccessBlockConfiguration": ErrorKind(
+        404, "The public access block configuration was not found"
+    ),
+    "OwnershipControlsNotFoundError": ErrorKind(
+        404, "The bucket ownership controls were not found"
+    ),
+    "PolicyTooLarge": ErrorKind(400, "Policy exceeds the maximum allowed document size."),
     # what is asked
     "BadRequest": ErrorKind(400, "Bad Request"),
     "EntityTooLarge": ErrorKind(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from ..core.client.port import DataStore
 from ..core.clock import Clock
@@ -124,6 +125,16 @@ class Exchange:
         """The bucket and its settings, for operations on one that exists."""
         assert self.bucket_info is not None
         return self.bucket_info
+
+    @property
+    def client_address(self) -> str:
+        """The address that the request came from; empty if it cannot be told."""
+        name = self.request.transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    def request_tags(self) -> dict[str, str]:
+        """The tags that the request's headers give. Nothing is checked."""
+        return dict(parse_qsl(self.headers.get("x-amz-tagging", ""), keep_blank_values=True))
 
     @property
     def expects_continue(self) -> bool:

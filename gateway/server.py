@@ -17,7 +17,7 @@ from ..core.errors import ConfigError, OperatorError
 from ..core.identity.records import FIRST_ACCOUNT_ID
 from ..core.identity.store import IdentityStore
 from ..core.options import Config
-from .access.account import AccountAuthorizer
+from .access.authorizer import PolicyAuthorizer
 from .app import Application
 from .auth.authenticator import Authenticator
 from .auth.credential_file import ROOT_NAME, FileCredentialStore
@@ -25,8 +25,8 @@ from .auth.store_credentials import StoreCredentials
 from .bucket_info import BucketCache
 from .buffers import BufferPool
 from .exchange import Services
-from .iam.account_rights import AccountRights
 from .iam.issuers import Issuers
+from .iam.policy_rights import PolicyRights
 from .iam.service import QueryService
 from .notification_targets import parse_targets
 from .protocol import CONNECTIONS_MAX, GatewayServer
@@ -129,9 +129,9 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         router=router,
         authenticator=authenticator,
         control=QueryService(
-            identities, AccountRights(), Issuers(options.oidc_issuers), authenticator
+            identities, PolicyRights(), Issuers(options.oidc_issuers), authenticator
         ),
-        authorizer=AccountAuthorizer(),
+        authorizer=PolicyAuthorizer(),
         buckets=BucketCache(client.meta),
         keys=client.keys,
         region=options.region,

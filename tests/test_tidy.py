@@ -23,7 +23,7 @@ CORE_LAYERS = [
     {"errors", "ids", "limits", "checksum", "challenge", "clock", "collector", "durable_file"},
     {"options", "config", "log", "metrics"},
     {"wire"},
-    {"crypt"},
+    {"crypt", "access"},
     {"kv", "chunks"},
     {"cluster", "transport"},
     {"craq"},

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from ..exchange import Exchange
 from ..reply import Reply, Sent
 from . import (
+    access,
     buckets,
     copies,
     deletes,
@@ -62,6 +63,14 @@ HANDLERS: dict[str, Handler] = {
     "ListMultipartUploads": multipart.list_uploads,
     "CompleteMultipartUpload": multipart.complete,
     "AbortMultipartUpload": multipart.abort,
+    "PutBucketPolicy": access.put_policy,
+    "GetBucketPolicy": access.get_policy,
+    "DeleteBucketPolicy": access.delete_policy,
+    "GetBucketPolicyStatus": access.get_policy_status,
+    "GetBucketAcl": access.get_acl,
+    "PutBucketAcl": access.put_acl,
+    "GetObjectAcl": access.get_acl,
+    "PutObjectAcl": access.put_acl,
     "SelectObjectContent": select.select_object_content,
     **settings.HANDLERS,
 }

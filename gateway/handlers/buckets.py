@@ -7,7 +7,7 @@ import re
 from ...core.errors import AlreadyExistsError
 from ...core.meta.records import Bucket
 from .. import documents
-from ..access.account import owns
+from ..access.authorizer import owns
 from ..errors import S3Error, invalid_argument, not_implemented
 from ..exchange import Exchange
 from ..listings import decode_token, encode_token
@@ -59,7 +59,7 @@ async def _own_buckets(exchange: Exchange, prefix: str, after: str, limit: int) 
         found += [
             bucket
             for bucket in page
-            if owns(exchange.identity, bucket.owner) and region in (None, bucket.region or here)
+            if owns(exchange.identity, bucket) and region in (None, bucket.region or here)
         ]
         if len(page) < limit or len(found) >= limit:
             return found[:limit]
@@ -86,7 +86,7 @@ async def create_bucket(exchange: Exchange) -> Reply:
         )
     except AlreadyExistsError as error:
         present = await services.buckets.get(name)
-        if not owns(exchange.identity, present.record.owner):
+        if not owns(exchange.identity, present.record):
             raise S3Error("BucketAlreadyExists", fields={"BucketName": name}) from error
         if services.region != "us-east-1" or settings:
             raise S3Error("BucketAlreadyOwnedByYou", fields={"BucketName": name}) from error

@@ -57,6 +57,8 @@ async def delete_objects(exchange: Exchange) -> Reply:
     for item in request.items:
         if len(item.key) > KEY_BYTES_MAX:
             deleted.append(Deleted(item.key, item.version_id, DeleteOutcome(False)))
+        elif (refused := await _refusal(exchange, item)) is not None:
+            failures.append(DeleteFailure(item.key, item.version_id, refused))
         else:
             wanted.append(await _deletion(exchange, item))
     outcomes = await exchange.services.meta.delete_objects(exchange.bucket, wanted)
@@ -69,6 +71,17 @@ async def delete_objects(exchange: Exchange) -> Reply:
         else:
             raise outcome
     return xml_reply(documents.delete_result(deleted, failures, quiet=request.quiet))
+
+
+async def _refusal(exchange: Exchange, item: DeleteItem) -> S3Error | None:
+    """Why one of the keys may not be deleted; None: it may."""
+    try:
+        await exchange.services.authorizer.require(
+            exchange, "s3:DeleteObject", exchange.bucket, item.key, item.version_id
+        )
+    except S3Error as error:
+        return error
+    return None
 
 
 async def _deletion(exchange: Exchange, item: DeleteItem) -> Deletion:

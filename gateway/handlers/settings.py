@@ -19,6 +19,8 @@ from ..settings import (
     lifecycle,
     logging,
     notification,
+    ownership,
+    public_access_block,
     request_payment,
     tagging,
     website,
@@ -119,6 +121,20 @@ async def _check_targets(exchange: Exchange, record: notification.Notification) 
         notification.check_targets(record, exchange.services.notification_targets)
 
 
+_PUBLIC_ACCESS_BLOCK = Setting(
+    public_access_block.STORED,
+    public_access_block.parse,
+    public_access_block.render,
+    missing="NoSuchPublicAccessBlockConfiguration",
+    checksum_required=False,
+)
+_OWNERSHIP = Setting(
+    ownership.STORED,
+    ownership.parse,
+    ownership.render,
+    default=ownership.ENFORCED,
+    checksum_required=False,
+)
 _LOGGING = Setting(
     logging.STORED,
     logging.parse,
@@ -203,6 +219,12 @@ HANDLERS: dict[str, SettingHandler] = {
     "GetBucketLifecycleConfiguration": get_lifecycle,
     "PutBucketLifecycleConfiguration": put_lifecycle,
     "DeleteBucketLifecycle": _LIFECYCLE.delete,
+    "GetPublicAccessBlock": _PUBLIC_ACCESS_BLOCK.get,
+    "PutPublicAccessBlock": _PUBLIC_ACCESS_BLOCK.put,
+    "DeletePublicAccessBlock": _PUBLIC_ACCESS_BLOCK.delete,
+    "GetBucketOwnershipControls": _OWNERSHIP.get,
+    "PutBucketOwnershipControls": _OWNERSHIP.put,
+    "DeleteBucketOwnershipControls": _OWNERSHIP.delete,
     "GetBucketLogging": _LOGGING.get,
     "PutBucketLogging": _LOGGING.put,
     "GetBucketNotificationConfiguration": _NOTIFICATION.get,

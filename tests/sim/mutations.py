@@ -234,11 +234,11 @@ def _staged_over() -> Sequence[Change]:
                 return None
             return ChunkRecord(chunk_id, record.committed, None)
 
-        self._lookup = settled
+        self._lookup = settled  # type: ignore[method-assign]
         try:
             return original(self, operation)
         finally:
-            self._lookup = lookup
+            self._lookup = lookup  # type: ignore[method-assign]
 
     return [(Updates, "_begin_update", begin)]
 

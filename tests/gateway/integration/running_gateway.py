@@ -27,14 +27,14 @@ from craqen.core.kv.store import ReadTransaction
 from craqen.core.meta.local import LocalMetaStore
 from craqen.core.meta.schema import session_range
 from craqen.core.options import MetaOptions
-from craqen.gateway.access.account import AccountAuthorizer
+from craqen.gateway.access.authorizer import PolicyAuthorizer
 from craqen.gateway.auth.authenticator import Authenticator
 from craqen.gateway.auth.store_credentials import StoreCredentials
 from craqen.gateway.bucket_info import BucketCache
 from craqen.gateway.buffers import BufferPool
 from craqen.gateway.exchange import Services
-from craqen.gateway.iam.account_rights import AccountRights
 from craqen.gateway.iam.issuers import Issuers
+from craqen.gateway.iam.policy_rights import PolicyRights
 from craqen.gateway.iam.service import QueryService
 from craqen.gateway.protocol import CONNECTIONS_MAX
 from craqen.gateway.reply import ServerHead
@@ -117,10 +117,10 @@ class Gateway:
                 router=router,
                 authenticator=authenticator,
                 control=QueryService(
-                    self.identities, AccountRights(), Issuers(self.oidc_issuers), authenticator
+                    self.identities, PolicyRights(), Issuers(self.oidc_issuers), authenticator
                 ),
                 region=REGION,
-                authorizer=AccountAuthorizer(),
+                authorizer=PolicyAuthorizer(),
                 buckets=BucketCache(self.meta),
                 keys=self.keys,
                 removal_grace_seconds=options.removal_grace_seconds,

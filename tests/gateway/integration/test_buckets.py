@@ -157,8 +157,6 @@ def test_buckets_come_in_pages(s3: Any) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda s3, bucket: s3.get_bucket_acl(Bucket=bucket),
-        lambda s3, bucket: s3.get_bucket_policy(Bucket=bucket),
         lambda s3, bucket: s3.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1}),
     ],
 )

@@ -20,7 +20,17 @@ POLICY = {
 }
 TRUST = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"AWS": ROOT_ARN}, "Action": "sts:AssumeRole"}],
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": ROOT_ARN},
+            "Action": ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"],
+        }
+    ],
+}
+OTHER = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}],
 }
 
 
@@ -137,7 +147,7 @@ def test_managed_policies(iam: Any) -> None:
     assert [one["RoleName"] for one in roles] == ["worker"]
     assert code_of(iam.delete_policy, PolicyArn=arn) == (409, "DeleteConflict")
     version = iam.create_policy_version(
-        PolicyArn=arn, PolicyDocument=json.dumps(TRUST), SetAsDefault=True
+        PolicyArn=arn, PolicyDocument=json.dumps(OTHER), SetAsDefault=True
     )["PolicyVersion"]
     assert (version["VersionId"], version["IsDefaultVersion"]) == ("v2", True)
     shown = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]
@@ -170,7 +180,7 @@ def test_what_terraform_reads_of_a_role(iam: Any) -> None:
     assert role["AssumeRolePolicyDocument"] == TRUST
     assert (role["Description"], role["MaxSessionDuration"]) == ("a role", 7200)
     assert role["Tags"] == [{"Key": "k", "Value": "v"}]
-    iam.update_assume_role_policy(RoleName="tf", PolicyDocument=json.dumps(POLICY))
+    iam.update_assume_role_policy(RoleName="tf", PolicyDocument=json.dumps(TRUST))
     iam.update_role(RoleName="tf", Description="changed")
     role = iam.get_role(RoleName="tf")["Role"]
     assert (role["Description"], role["MaxSessionDuration"]) == ("changed", 7200)

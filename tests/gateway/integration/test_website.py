@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from craqen.core.identity.records import ANONYMOUS
-from craqen.gateway.access.account import AccountAuthorizer
-from craqen.gateway.exchange import Exchange
 from craqen.tests.gateway.integration.raw_client import Answer, RawClient
 from craqen.tests.gateway.integration.running_gateway import WEBSITE_DOMAIN
 
@@ -29,26 +27,15 @@ SITE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def public_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody may read what is not below ``private/``."""
-    decide = AccountAuthorizer.authorize
-
-    async def authorize(self: AccountAuthorizer, exchange: Exchange) -> None:
-        if exchange.identity is ANONYMOUS and exchange.route.operation in (
-            "GetObject",
-            "HeadObject",
-        ):
-            if not exchange.key.startswith(b"private/"):
-                return
-        await decide(self, exchange)
-
-    monkeypatch.setattr(AccountAuthorizer, "authorize", authorize)
-
-
 @pytest.fixture
 def site(s3: Any, bucket: str) -> str:
     s3.put_bucket_website(Bucket=bucket, WebsiteConfiguration=SITE)
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject"}
+    policy = [
+        {**everybody, "Resource": f"arn:aws:s3:::{bucket}/*"},
+        {**everybody, "Effect": "Deny", "Resource": f"arn:aws:s3:::{bucket}/private/*"},
+    ]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": policy}))
     for key in ("index.html", "folder/index.html", "errors/sorry.html", "page.html"):
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode(), ContentType="text/html")
     s3.put_object(Bucket=bucket, Key="moved", WebsiteRedirectLocation="/page.html")

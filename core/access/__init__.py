@@ -1,0 +1,1 @@
+"""The policy language of AWS: what a document allows whom to do. Pure."""

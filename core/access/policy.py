@@ -1,0 +1,349 @@
+"""Policy documents, parsed once and asked often. Pure. Grammar: docs.aws.amazon.com/IAM/latest/
+UserGuide/reference_policies_grammar.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, IntEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .conditions import Condition, Context, parse_conditions, variable
+from .errors import PolicyError
+from .patterns import Pattern, matches_glob
+
+BUCKET_POLICY_BYTES_MAX = 20 * 1024  # AWS's limit
+STATEMENTS_MAX = 1000
+ACTIONS_REMEMBERED_MAX = 256
+_VERSIONS = ("2008-10-17", "2012-10-17")
+_ELEMENTS = frozenset(
+    {
+        "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource",
+        "NotResource", "Condition",
+    }
+)  # fmt: skip
+
+
+class Effect(Enum):
+    """What policies say of a request."""
+
+    NOTHING = "nothing"
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class Named(IntEnum):
+    """How closely a resource's policy names who asks."""
+
+    NOT = 0
+    ACCOUNT = 1
+    """By the account alone: what its own policies let it do counts too."""
+    ITSELF = 2
+
+
+class Asker(NamedTuple):
+    """Who asks, as principals of policies name it."""
+
+    account_id: str
+    """Empty: nobody, unsigned."""
+    arns: Sequence[str]
+    """Its own ARN, and for a role's session that of the role."""
+    is_account: bool = False
+    canonical_id: str = ""
+    provider: str = ""
+    """ARN of an identity provider that vouches for it."""
+
+    def named_by(self, principal: Principals) -> Named:
+        """How closely *principal* names it."""
+        if principal.everyone:
+            return Named.ITSELF
+        if self.provider and self.provider in principal.federated:
+            return Named.ITSELF
+        if not self.account_id:
+            return Named.NOT
+        if self.canonical_id and self.canonical_id in principal.canonical:
+            return Named.ITSELF if self.is_account else Named.ACCOUNT
+        if any(arn in principal.arns for arn in self.arns):
+            return Named.ITSELF
+        if self.account_id in principal.accounts:
+            return Named.ITSELF if self.is_account else Named.ACCOUNT
+        return Named.NOT
+
+
+class Principals(NamedTuple):
+    """The principals of a statement."""
+
+    everyone: bool
+    accounts: frozenset[str]
+    arns: frozenset[str]
+    canonical: frozenset[str]
+    federated: frozenset[str]
+    services: frozenset[str]
+
+
+class Statement(NamedTuple):
+    """One statement."""
+
+    effect: Effect
+    principals: Principals | None
+    principals_negated: bool
+    actions: tuple[str, ...]
+    """In lower case."""
+    actions_negated: bool
+    resources: tuple[Pattern, ...]
+    resources_negated: bool
+    conditions: tuple[Condition, ...]
+
+    def covers_action(self, action: str) -> bool:
+        """*action* in lower case."""
+        return any(matches_glob(action, one) for one in self.actions) != self.actions_negated
+
+    def covers(self, resource: str, context: Context) -> bool:
+        """Whether resource and conditions are those of the request."""
+        if self.resources:
+            matched = any(
+                pattern.matches(resource, lambda name: variable(name, context))
+                for pattern in self.resources
+            )
+            if matched == self.resources_negated:
+                return False
+        return all(condition.holds(context) for condition in self.conditions)
+
+
+_Rows = list[tuple[tuple[str, ...] | None, Statement]]
+"""Statements, each behind what a resource must begin with for it to matter; None: anything."""
+
+
+def _row(statement: Statement) -> tuple[tuple[str, ...] | None, Statement]:
+    prefixes = [pattern.prefix for pattern in statement.resources]
+    if not prefixes or statement.resources_negated:
+        return None, statement
+    known = tuple(prefix for prefix in prefixes if prefix is not None)
+    return (known if len(known) == len(prefixes) else None), statement
+
+
+class Policy:
+    """A document. Immutable but for what it remembers of actions that were asked before."""
+
+    __slots__ = ("_rows", "statements")
+
+    def __init__(self, statements: tuple[Statement, ...]) -> None:
+        self.statements = statements
+        self._rows: dict[str, _Rows] = {}
+
+    def effect(self, action: str, resource: str, context: Context) -> Effect:
+        """What an identity's policy says; its statements have no principals."""
+        found = Effect.NOTHING
+        for statement in self._candidates(action, resource):
+            if statement.effect is Effect.ALLOW and found is Effect.ALLOW:
+                continue
+            if statement.covers(resource, context):
+                if statement.effect is Effect.DENY:
+                    return Effect.DENY
+                found = Effect.ALLOW
+        return found
+
+    def effect_on(
+        self, asker: Asker, action: str, resource: str, context: Context
+    ) -> tuple[Effect, Named]:
+        """What a resource's policy says of *asker*, and how closely the statement that allows it
+        names it."""
+        closest = Named.NOT
+        for statement in self._candidates(action, resource):
+            named = _named(statement, asker)
+            if named is Named.NOT or (statement.effect is Effect.ALLOW and named <= closest):
+                continue
+            if statement.covers(resource, context):
+                if statement.effect is Effect.DENY:
+                    return Effect.DENY, named
+                closest = named
+        return (Effect.NOTHING if closest is Named.NOT else Effect.ALLOW), closest
+
+    def without_public(self) -> Policy:
+        """The policy without what it allows to everyone."""
+        return Policy(
+            tuple(
+                one
+                for one in self.statements
+                if one.effect is Effect.DENY
+                or one.principals is None
+                or not (one.principals.everyone or one.principals_negated)
+            )
+        )
+
+    def _candidates(self, action: str, resource: str) -> Sequence[Statement]:
+        """Statements that may cover the request. With a hundred of them, this is what costs."""
+        rows = self._rows.get(action)
+        if rows is None:
+            lowered = action.lower()
+            rows = [_row(one) for one in self.statements if one.covers_action(lowered)]
+            if len(self._rows) < ACTIONS_REMEMBERED_MAX:
+                self._rows[action] = rows
+        begins = resource.startswith
+        return [statement for prefixes, statement in rows if prefixes is None or begins(prefixes)]
+
+
+def _named(statement: Statement, asker: Asker) -> Named:
+    principals = statement.principals
+    if principals is None:
+        return Named.ITSELF
+    named = asker.named_by(principals)
+    if statement.principals_negated:
+        return Named.ITSELF if named is Named.NOT else Named.NOT
+    return named
+
+
+@lru_cache(maxsize=4096)
+def parse_identity_policy(text: str) -> Policy:
+    """A policy of a user, group, role or session. Raises PolicyError."""
+    return _parse(text, principals=False, resources=True)
+
+
+@lru_cache(maxsize=1024)
+def parse_trust_policy(text: str) -> Policy:
+    """A policy that says who may assume a role. Raises PolicyError."""
+    return _parse(text, principals=True, resources=False)
+
+
+def parse_bucket_policy(text: str, bucket: str) -> Policy:
+    """The policy of *bucket*: all its resources are in that bucket, its actions are those of S3.
+    Raises PolicyError."""
+    policy = _parse(text, principals=True, resources=True)
+    arn = f"arn:aws:s3:::{bucket}"
+    for statement in policy.statements:
+        for action in statement.actions:
+            if not action.startswith("s3:") and action != "*":
+                raise PolicyError("Policy has invalid action")
+        for pattern in statement.resources:
+            if not _is_in_bucket(pattern.text, arn):
+                raise PolicyError("Policy has invalid resource")
+    return policy
+
+
+def _is_in_bucket(resource: str, arn: str) -> bool:
+    if resource == "*" or resource == arn or resource.startswith(f"{arn}/"):
+        return True
+    fixed = resource
+    for special in "*?$":
+        fixed = fixed.split(special, 1)[0]
+    return fixed != resource and (arn.startswith(fixed) or fixed.startswith(arn))
+
+
+def _parse(text: str, *, principals: bool, resources: bool) -> Policy:
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise PolicyError("This policy contains invalid Json") from error
+    if not isinstance(document, dict):
+        raise PolicyError("Policies must be JSON objects")
+    unknown = document.keys() - {"Version", "Id", "Statement"}
+    if unknown:
+        raise PolicyError(f"Unknown field {sorted(unknown)[0]}")
+    if document.get("Version", _VERSIONS[0]) not in _VERSIONS:
+        raise PolicyError("The policy must contain a valid version string")
+    statements = document.get("Statement")
+    found = statements if isinstance(statements, list) else [statements]
+    if statements is None or not found or len(found) > STATEMENTS_MAX:
+        raise PolicyError("Missing required field Statement")
+    return Policy(
+        tuple(_statement(one, principals=principals, resources=resources) for one in found)
+    )
+
+
+def _statement(element: Any, *, principals: bool, resources: bool) -> Statement:
+    if not isinstance(element, dict):
+        raise PolicyError("Statement must be an object")
+    unknown = element.keys() - _ELEMENTS
+    if unknown:
+        raise PolicyError(f"Unknown field {sorted(unknown)[0]}")
+    if not isinstance(element.get("Sid", ""), str):
+        raise PolicyError("Sid must be a text")
+    effect = {"Allow": Effect.ALLOW, "Deny": Effect.DENY}.get(str(element.get("Effect")))
+    if effect is None:
+        raise PolicyError(f"Invalid effect: {element.get('Effect')}")
+    who, who_negated = _either(element, "Principal", needed=principals, allowed=principals)
+    actions, actions_negated = _either(element, "Action", needed=True, allowed=True)
+    what, what_negated = _either(element, "Resource", needed=resources, allowed=resources)
+    action_texts = tuple(one.lower() for one in _strings(actions, "Action"))
+    for action in action_texts:
+        if action != "*" and ":" not in action:
+            raise PolicyError(f"Policy has invalid action {action}")
+    patterns = () if what is None else tuple(Pattern(one) for one in _strings(what, "Resource"))
+    for pattern in patterns:
+        if pattern.text != "*" and not pattern.text.startswith(("arn:", "*", "${")):
+            raise PolicyError(f"Policy has invalid resource {pattern.text}")
+    return Statement(
+        effect,
+        None if who is None else _principals(who),
+        who_negated,
+        action_texts,
+        actions_negated,
+        patterns,
+        what_negated,
+        parse_conditions(element.get("Condition", {})),
+    )
+
+
+def _either(element: dict[str, Any], name: str, *, needed: bool, allowed: bool) -> tuple[Any, bool]:
+    """The element *name*, or that of the opposite, and whether it is that."""
+    both = [key for key in (name, f"Not{name}") if key in element]
+    if len(both) > 1:
+        raise PolicyError(f"{both[0]} and {both[1]} exclude each other")
+    if not both:
+        if needed:
+            raise PolicyError(f"Missing required field {name}")
+        return None, False
+    if not allowed:
+        raise PolicyError(f"Unsupported field {both[0]}")
+    return element[both[0]], both[0] != name
+
+
+def _strings(value: Any, name: str) -> list[str]:
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(one, str) and one for one in found):
+        raise PolicyError(f"{name} must be texts")
+    return found
+
+
+def _principals(value: Any) -> Principals:
+    everyone = False
+    accounts: set[str] = set()
+    arns: set[str] = set()
+    others: dict[str, set[str]] = {"CanonicalUser": set(), "Federated": set(), "Service": set()}
+    if value == "*":
+        everyone = True
+    elif isinstance(value, dict) and value:
+        for kind, names in value.items():
+            for name in _strings(names, "Principal"):
+                if kind == "AWS":
+                    everyone |= name == "*"
+                    _add_principal(name, accounts, arns)
+                elif kind in others:
+                    others[kind].add(name)
+                else:
+                    raise PolicyError(f"Invalid principal in policy: {kind}")
+    else:
+        raise PolicyError("Invalid principal in policy")
+    return Principals(
+        everyone,
+        frozenset(accounts),
+        frozenset(arns),
+        frozenset(others["CanonicalUser"]),
+        frozenset(others["Federated"]),
+        frozenset(others["Service"]),
+    )
+
+
+def _add_principal(name: str, accounts: set[str], arns: set[str]) -> None:
+    if name == "*":
+        return
+    if name.isascii() and name.isdigit() and len(name) == 12:
+        accounts.add(name)
+    elif name.startswith("arn:aws:iam::") and name.endswith(":root"):
+        accounts.add(name[len("arn:aws:iam::") : -len(":root")])
+    elif name.startswith(("arn:aws:iam::", "arn:aws:sts::")):
+        arns.add(name)
+    else:
+        raise PolicyError(f"Invalid principal in policy: {name}")
