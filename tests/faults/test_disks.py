@@ -37,7 +37,7 @@ def test_the_disk_of_a_node_is_full(hosts: Hosts) -> None:
                 trial.go_on(20)
                 trial.read_all()
                 disk.relieve()
-                trial.go_on(3)  # what was under way is answered
+                trial.go_on_until_taken()
             assert all(FULL in one for one in trial.record.refused)
         finally:
             hosts.end_all()

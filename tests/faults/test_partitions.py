@@ -76,7 +76,7 @@ def test_lines_are_slow(hosts: Hosts) -> None:
     with under_load(hosts, longest_seconds=None) as trial:
         for name in ("node1", "node2", "gateway"):
             hosts.network.shape(name, *SLOW_LINE)
-        trial.go_on(30)
+        trial.go_on(10)
         for name in ("node1", "node2", "gateway"):
             hosts.network.unshape(name)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from craqen.tests.faults.conditions import require
-from craqen.tests.faults.hosts import LEASE_SECONDS, Hosts
+from craqen.tests.faults.hosts import LEASE_SECONDS, PATIENCE_SECONDS, Hosts
 from craqen.tests.faults.load import BUCKET, Load, MountLoad, Record, S3Load, check_all
 
 WRITERS = 2
+QUIET_SECONDS = 4.0
 LONGEST_SECONDS = 4 * LEASE_SECONDS
 """For one request, with all that it waits for: twice what the design promises, since the whole
 store shares a machine with the load and other tests."""
@@ -48,6 +49,15 @@ class Trial:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.go_on(1)
+
+    def go_on_until_taken(self) -> None:
+        """Until nothing has been refused for a while."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        refused = -1
+        while refused != len(self.record.refused):
+            assert time.monotonic() < deadline, self.record.refused[-1]
+            refused = len(self.record.refused)
+            self.go_on_for(QUIET_SECONDS)
 
     def stop(self) -> None:
         for load in self._loads:
