@@ -169,4 +169,90 @@ def both_doors(setting: Setting) -> None:
     setting.run(python_tool("boto3", ["boto3[crt]"]) / "python", script, setting.endpoint, base)
 
 
-CASES = [cp, rsync, tar, git, sqlite, dd, fio, both_doors]
+VERSIONS_SCRIPT = """
+import boto3, errno, os, shutil, sys
+
+s3 = boto3.client("s3", endpoint_url=sys.argv[1])
+base, bucket = sys.argv[2], "versionscase"
+s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def shown(key):
+    page = s3.list_object_versions(Bucket=bucket, Prefix=key)
+    rows = page.get("Versions", []) + page.get("DeleteMarkers", [])
+    rows.sort(key=lambda row: row["VersionId"])
+    return [(row["VersionId"], "ETag" not in row) for row in rows if row["Key"] == key]
+
+
+def overwrite(path):
+    file = os.open(path, os.O_WRONLY)
+    os.write(file, b"gone")
+    return file
+
+
+s3.put_object(Bucket=bucket, Key="d/k", Body=b"one")
+with open(f"{base}/d/new", "wb") as file:
+    file.write(b"two")
+os.rename(f"{base}/d/new", f"{base}/d/k")
+assert open(f"{base}/d/k", "rb").read() == b"two"
+(two, _), (one, _) = shown("d/k")
+assert s3.get_object(Bucket=bucket, Key="d/k", VersionId=one)["Body"].read() == b"one"
+os.unlink(f"{base}/d/k")
+os.rmdir(f"{base}/d")
+assert os.listdir(base) == []
+assert [marker for _, marker in shown("d/k")] == [True, False, False]
+assert "CommonPrefixes" not in s3.list_objects_v2(Bucket=bucket, Delimiter="/")
+source = {"Bucket": bucket, "Key": "d/k", "VersionId": one}
+s3.copy_object(Bucket=bucket, Key="d/k", CopySource=source)
+assert open(f"{base}/d/k", "rb").read() == b"one", "restored by a copy"
+s3.delete_object(Bucket=bucket, Key="d/k")
+assert os.listdir(base) == []
+(marker, _), *_ = shown("d/k")
+s3.delete_object(Bucket=bucket, Key="d/k", VersionId=marker)
+assert open(f"{base}/d/k", "rb").read() == b"one", "restored by removing the marker"
+os.unlink(f"{base}/d/k")
+os.rmdir(f"{base}/d")
+os.mkdir(f"{base}/e")
+open(f"{base}/e/k", "wb").write(b"three")
+try:
+    os.rename(f"{base}/e", f"{base}/d")
+    raise SystemExit("a folder took the name of one that holds versions")
+except OSError as error:
+    assert error.errno == errno.EXDEV
+shutil.move(f"{base}/e", f"{base}/d")
+assert open(f"{base}/d/k", "rb").read() == b"three"
+assert one in [version for version, _ in shown("d/k")]
+s3.put_object_lock_configuration(
+    Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+)
+s3.put_object(Bucket=bucket, Key="held", Body=b"held", ObjectLockLegalHoldStatus="ON")
+for call in (
+    lambda: os.truncate(f"{base}/held", 0),
+    lambda: os.rename(f"{base}/held", f"{base}/other"),
+    lambda: os.fsync(overwrite(f"{base}/held")),
+):
+    try:
+        call()
+        raise SystemExit("a version with a legal hold was changed")
+    except PermissionError:
+        pass
+assert s3.get_object(Bucket=bucket, Key="held")["Body"].read() == b"held"
+s3.put_object_legal_hold(Bucket=bucket, Key="held", LegalHold={"Status": "OFF"})
+page = s3.list_object_versions(Bucket=bucket)
+for row in page.get("Versions", []) + page.get("DeleteMarkers", []):
+    s3.delete_object(Bucket=bucket, Key=row["Key"], VersionId=row["VersionId"])
+s3.delete_bucket(Bucket=bucket)
+"""
+
+
+def versions(setting: Setting) -> None:
+    """mount and S3: versions of what the mount replaced and removed, restored by S3; object lock"""
+    from setting import python_tool
+
+    base = setting.mount / setting.bucket("versionscase")
+    script = setting.work / f"versions-{setting.scheme}.py"
+    script.write_text(VERSIONS_SCRIPT)
+    setting.run(python_tool("boto3", ["boto3[crt]"]) / "python", script, setting.endpoint, base)
+
+
+CASES = [cp, rsync, tar, git, sqlite, dd, fio, both_doors, versions]
