@@ -305,9 +305,9 @@ def location_constraint(region: str) -> bytes:
 
 
 def tagging(tags: Mapping[str, str]) -> bytes:
-    """Tagging."""
+    """Tagging, in the order of the keys."""
     rows = "".join(
         f"<Tag>{_element('Key', key)}{_element('Value', value)}</Tag>"
-        for key, value in tags.items()
+        for key, value in sorted(tags.items())
     )
     return _document("Tagging", f"<TagSet>{rows}</TagSet>")
