@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +106,9 @@ def test_puts_and_deletes_keep_versions(run: Run) -> None:
         assert {len(one), len(two)} == {32}
         assert two < one
         assert await shown(w) == ["k=two*", "k=one", "k=old0"]
+        assert [entry.noncurrent_since_ns > 0 for entry in await versions(w)] == [
+            False, True, True,
+        ]  # fmt: skip
         assert await w.usage() == (9, 3)
         gone = await w.store.delete_object("bucket", b"k")
         assert (gone.removed, gone.delete_marker) == (True, True)
@@ -379,7 +382,7 @@ def test_a_locked_version_stays_as_it_is(run: Run, mode: str) -> None:
             await w.store.set_retention("bucket", b"d/k", mode=mode, retain_until_ns=until)
         folder = (await w.store.lookup(w.bucket_id, b"d")).inode_id
         number = (await w.store.lookup(folder, b"k")).inode_id
-        calls = [
+        calls: list[Callable[[], Awaitable[Any]]] = [
             lambda: w.store.delete_object("bucket", b"d/k", version_id=one),
             lambda: w.store.write_inline(number, 0, b"x"),
             lambda: w.store.plan_write(number, 0, 1),
@@ -414,7 +417,7 @@ def test_a_locked_version_stays_as_it_is(run: Run, mode: str) -> None:
                 await w.store.set_legal_hold("bucket", b"d/k", hold=False, version_id=one)
             else:
                 w.clock.advance(86_400)
-            assert (await calls[0]()).removed  # type: ignore[attr-defined]
+            assert (await calls[0]()).removed
         assert await shown(w, prefix=b"d/k") == ["d/k=two*", "d/k!"]
         await whole(w)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ LATER = NEXT_YEAR + datetime.timedelta(days=1)
 
 
 @pytest.fixture
-def locked(s3: Any, bucket: str) -> Iterator[str]:
+def locked(s3: Any, bucket: str) -> str:
     name = f"locked-{bucket}"
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     return name
@@ -187,10 +187,11 @@ def test_the_other_door_is_bound_too(s3: Any, locked: str, gateway: Gateway) -> 
     meta = gateway.meta
     bucket_id = gateway.call(meta.get_bucket(locked)).inode_id
     number = gateway.inode_id(locked, b"k")
-    for call in (
+    calls: tuple[Callable[[], Coroutine[Any, Any, Any]], ...] = (
         lambda: meta.write_inline(number, 0, b"gone"),
         lambda: meta.rename(bucket_id, b"k", bucket_id, b"other"),
-    ):
+    )
+    for call in calls:
         with pytest.raises(PermissionDeniedError):
             gateway.call(call())
     gateway.call(meta.unlink(bucket_id, b"k"))
