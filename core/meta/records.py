@@ -332,6 +332,8 @@ class VersionEntry(msgspec.Struct, frozen=True, gc=False):
     inode: Inode | None
     is_latest: bool
     modified_ns: int
+    noncurrent_since_ns: int = 0
+    """When it was replaced or deleted; 0: it is current, or a delete marker."""
 
 
 class VersionListing(msgspec.Struct, frozen=True, gc=False):

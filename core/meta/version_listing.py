@@ -103,9 +103,11 @@ async def _page(
             continue
         inode = next(inodes) if inode_id else None
         assert inode is not None or not inode_id, "one snapshot has an inode for every version"
-        modified_ns = since_ns if inode is None else inode.mtime_ns
         name = version_id(sequence, is_null=is_null)
-        entries.append(VersionEntry(key, name, inode, is_latest, modified_ns))
+        if inode is None:
+            entries.append(VersionEntry(key, name, None, is_latest, since_ns))
+        else:
+            entries.append(VersionEntry(key, name, inode, is_latest, inode.mtime_ns, since_ns))
     if not more:
         return VersionListing(entries, None, "")
     last = lines[-1]
