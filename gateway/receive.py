@@ -364,6 +364,13 @@ class _Stream:
             if working is not None:
                 await _settled(working)
             self._body.finish()
+        except BaseException:
+            # What is under way uses the buffers and the writer, which is about to be aborted.
+            if working is not None and not working.done():
+                await asyncio.wait((working,))
+            if working is not None and not working.cancelled():
+                working.exception()  # the first error is the one to tell
+            raise
         finally:
             held = [buffer] if spare is None else [buffer, spare]
             if working is None or working.done():

@@ -98,9 +98,15 @@ class ClusterSegmentWriter:
         self._flights: set[asyncio.Task[None]] = set()
         self._sent: list[ChunkId] = []
         self._closed = False
+        self._lock = asyncio.Lock()
+        """Held by ``write``: blocks are given back only when nobody fills them any more."""
 
     async def write(self, data: memoryview) -> None:
         """Append *data*."""
+        async with self._lock:
+            await self._write(data)
+
+    async def _write(self, data: memoryview) -> None:
         assert not self._closed
         position = 0
         chunk_size = self._layout.chunk_size_bytes
@@ -130,8 +136,9 @@ class ClusterSegmentWriter:
         return (Extent(0, self._written_bytes, self._segment_id, 0, self._layout, True),)
 
     async def abort(self) -> None:
-        """Free everything."""
-        self._closed = True
+        """Free everything, once a write under way has ended."""
+        async with self._lock:
+            self._closed = True
         for flight in self._flights:
             flight.cancel()
         await asyncio.gather(*self._flights, return_exceptions=True)

@@ -53,7 +53,7 @@ MESSAGES = [
 
 def made(kind: type[CraqenError]) -> CraqenError:
     """An error of class *kind* with all its fields."""
-    examples: dict[type, Any] = {int: 7, str: "If-Match"}
+    examples: dict[type, Any] = {int: 7, str: "If-Match", bool: True}
     if kind.__init__ is Exception.__init__:
         return kind("what, value, remedy")
     hints = get_type_hints(kind.__init__)

@@ -183,7 +183,6 @@ def test_encryption_default(s3: Any, bucket: str) -> None:
     for configuration, answer in (
         (default(SSEAlgorithm="ROT13"), (400, "MalformedXML")),
         (default(SSEAlgorithm="AES256", KMSMasterKeyID="k"), (400, "InvalidArgument")),
-        (default(SSEAlgorithm="aws:kms:dsse"), (501, "NotImplemented")),
         ({"Rules": []}, (400, "MalformedXML")),
     ):
         failed = refused(put, Bucket=bucket, ServerSideEncryptionConfiguration=configuration)

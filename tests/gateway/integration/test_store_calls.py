@@ -191,7 +191,7 @@ class TestConnections:
             ("/k", {"If-Match": '"x"'}, (412, "PreconditionFailed")),
             ("/missing", {}, (404, "NoSuchKey")),
             ("/k", {"Range": "bytes=999999-"}, (416, "InvalidRange")),
-            ("/k?torrent", {}, (501, "NotImplemented")),
+            ("/k?torrent", {}, (404, "NoSuchKey")),
             ("?cors", {}, (501, "NotImplemented")),
             ("?no-such-thing", {}, (501, "NotImplemented")),
             ("/k?versionId=none-of-ours", {}, (404, "NoSuchVersion")),
