@@ -100,6 +100,9 @@ ACCOUNTS = {
 }
 """Section of the suite's configuration: name in the e-mail address, display name."""
 
+ENCRYPTION_KEYS = ("testkey-1", "testkey-2")
+"""Keys that the suite expects to be there."""
+
 _BY_ACCOUNT_ID = frozenset({"iam root", "iam alt root"})
 
 
@@ -114,19 +117,18 @@ class Outcome:
     message: str
 
 
-def make_account(store: LocalStore, email: str, name: str) -> dict[str, str]:
-    """A new account with a key, as ``craqen admin`` prints it."""
-    words = [sys.executable, "-m", "craqen.core.cli", "admin", "account", "create"]
+def administer(store: LocalStore, *words: str) -> dict[str, str]:
+    """What ``craqen admin`` says to *words*."""
     done = subprocess.run(
-        [*words, "--json", "--key", "--email", email, name],
+        [sys.executable, "-m", "craqen.core.cli", "admin", *words, "--json"],
         env={**os.environ, "CRAQEN_DATA_FOLDER": store.folder},
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    made: dict[str, str] = json.loads(done.stdout)
-    return made
+    said: dict[str, str] = json.loads(done.stdout)
+    return said
 
 
 def write_configuration(store: LocalStore, path: Path, worker: int) -> None:
@@ -142,7 +144,7 @@ def write_configuration(store: LocalStore, path: Path, worker: int) -> None:
     parser["fixtures"] = {"bucket prefix": "craqen-{random}-"}
     for section, (name, display_name) in ACCOUNTS.items():
         email = f"{name}-{worker}@example.org"
-        made = make_account(store, email, display_name)
+        made = administer(store, "account", "create", "--key", "--email", email, display_name)
         parser[section] = {
             "access_key": made["access_key"],
             "secret_key": made["secret_key"],
@@ -285,6 +287,8 @@ def main() -> int:
     ):
         work: Path = arguments.keep or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
+        for name in ENCRYPTION_KEYS:
+            administer(store, "encryption-key", "create", name)
         for worker in range(WORKERS):
             write_configuration(store, work / f"s3tests.conf.gw{worker}", worker)
         for group in GROUPS:
