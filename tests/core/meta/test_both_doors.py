@@ -523,8 +523,8 @@ class BothDoors(RuleBasedStateMachine):
             assert holes(plan.extents, offset, offset + length) == []
             if plan.copies:
                 self.wait(self.store.install_copies(number, plan.copies))
-            inode = self.wait(self.store.commit_write(number, offset + length))
             assert not self.wait(self.store.plan_write(number, offset, length)).copies
+            inode = self.wait(self.store.commit_write(number, offset + length))
         self.size_of[number] = max(self.size_of[number], offset + length)
         assert inode.size == self.size_of[number]
 

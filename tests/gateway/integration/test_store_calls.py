@@ -192,9 +192,9 @@ class TestConnections:
             ("/missing", {}, (404, "NoSuchKey")),
             ("/k", {"Range": "bytes=999999-"}, (416, "InvalidRange")),
             ("/k?torrent", {}, (404, "NoSuchKey")),
-            ("?cors", {}, (501, "NotImplemented")),
+            ("?cors", {}, (404, "NoSuchCORSConfiguration")),
             ("?no-such-thing", {}, (501, "NotImplemented")),
-            ("/k?versionId=none-of-ours", {}, (404, "NoSuchVersion")),
+            ("/k?versionId=none-of-ours", {}, (400, "InvalidArgument")),
         ]:
             client.send_head(client.signed("GET", f"/{store_bucket}{path}", headers))
             answer = client.answer()
