@@ -36,7 +36,7 @@ class WireError(Message, frozen=True):
 
     name: str
     text: str
-    fields: dict[str, int | str] = {}
+    fields: dict[str, bool | int | str] = {}
 
 
 def encode_error(error: CraqenError) -> bytes:
@@ -65,7 +65,7 @@ def exception_from_status(status: ItemStatus, *, chain_id: int = 0) -> CraqenErr
     UnavailableError."""
     if not status.error:
         return None
-    fields: dict[str, int | str] = {
+    fields: dict[str, bool | int | str] = {
         "chain_id": chain_id,
         "current_version": status.current_chain_version,
     }
@@ -85,7 +85,7 @@ def _text_of(error: CraqenError) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _rebuild(name: str, text: str, fields: dict[str, int | str]) -> CraqenError:
+def _rebuild(name: str, text: str, fields: dict[str, bool | int | str]) -> CraqenError:
     """Fields that the class here does not have are left out; wrong or missing ones mean that it is
     another class than ours."""
     kind = _CLASSES.get(name)
