@@ -175,6 +175,17 @@ class GatewayOptions:
         "Who can be told of events in buckets: NAME=URL. The ARN in a bucket's configuration ends "
         "in the name.",
     )
+    object_ownership: str = option(
+        "BucketOwnerEnforced",
+        "Object ownership of buckets that say nothing of it. With the others ACLs count.",
+        choices=("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"),
+    )
+    access_mode: str = option(
+        "both",
+        "Who decides about objects of buckets for which craqen admin bucket mode says nothing: "
+        "policies, file permissions (posix), or both of them.",
+        choices=("policy", "posix", "both"),
+    )
     uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
     gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
 

@@ -120,7 +120,7 @@ class Application:
         except NotFoundError:
             if route.operation in ("GetObject", "HeadObject"):
                 # Whether a key exists is told to those who may list: the others see AccessDenied.
-                await services.authorizer.require(exchange, "s3:ListBucket", route.bucket, b"")
+                await services.authorizer.require_listing(exchange, route.key)
             raise
 
     async def _visit(self, request: _Request, headers: Headers, bucket: str) -> Reply | Sent:

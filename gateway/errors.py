@@ -59,6 +59,13 @@ ERRORS: dict[str, ErrorKind] = {
     "KMS.DisabledException": ErrorKind(400, "The key is disabled."),
     "KMS.NotFoundException": ErrorKind(400, "The key does not exist."),
     "AccessControlListNotSupported": ErrorKind(400, "The bucket does not allow ACLs"),
+    "InvalidBucketAclWithObjectOwnership": ErrorKind(
+        400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+    ),
+    "MalformedACLError": ErrorKind(
+        400,
+        "The XML you provided was not well-formed or did not validate against our published schema",
+    ),
     "MalformedPolicy": ErrorKind(400, "Policies must be valid JSON"),
     "NoSuchBucketPolicy": ErrorKind(404, "The bucket policy does not exist"),
     "NoSuchPublicAccessBlockConfiguration": ErrorKind(
@@ -66,6 +73,10 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "OwnershipControlsNotFoundError": ErrorKind(
         404, "The bucket ownership controls were not found"
+    ),
+    "UnexpectedContent": ErrorKind(400, "This request does not support content"),
+    "UnresolvableGrantByEmailAddress": ErrorKind(
+        400, "The e-mail address you provided does not match any account on record."
     ),
     "PolicyTooLarge": ErrorKind(400, "Policy exceeds the maximum allowed document size."),
     # what is asked

@@ -11,6 +11,7 @@ from ..core.client.port import DataStore
 from ..core.clock import Clock
 from ..core.crypt.port import KeyKeeper
 from ..core.identity.records import Identity
+from ..core.identity.store import IdentityStore
 from ..core.meta.records import Inode, InodeType, Owner
 from ..core.meta.store import MetaStore
 from .access.port import Authorizer
@@ -44,6 +45,7 @@ class Services:
     authorizer: Authorizer
     buckets: BucketCache
     keys: KeyKeeper
+    accounts: IdentityStore
     region: str
     removal_grace_seconds: float
     head: ServerHead
@@ -51,6 +53,10 @@ class Services:
     """Knows the hosts that are web sites; None: there are none."""
     notification_targets: frozenset[str] = frozenset()
     """Names of those who can be told of events."""
+    object_ownership: str = "BucketOwnerEnforced"
+    """Of buckets that say nothing of it (gateway/settings/ownership.py)."""
+    access_mode: str = "both"
+    """The same (core/access/modes.py)."""
 
 
 class Exchange:
@@ -62,6 +68,7 @@ class Exchange:
         "bucket",
         "bucket_info",
         "continued",
+        "given_tags",
         "headers",
         "id",
         "identity",
@@ -97,6 +104,8 @@ class Exchange:
         self.id = request_id
         self.sealing: Sealing | None = None
         """How the body is encrypted that the request stores (gateway/encryption.py)."""
+        self.given_tags: dict[str, str] | None = None
+        """The tags in the body, of a request that sets them so."""
         self.continued = False
         """Whether a client that asked was told to send its body."""
         self.answer_headers: dict[str, str] = {}
@@ -133,7 +142,9 @@ class Exchange:
         return str(name[0]) if isinstance(name, tuple) else ""
 
     def request_tags(self) -> dict[str, str]:
-        """The tags that the request's headers give. Nothing is checked."""
+        """The tags that the request gives, in its body or headers. Nothing is checked."""
+        if self.given_tags is not None:
+            return self.given_tags
         return dict(parse_qsl(self.headers.get("x-amz-tagging", ""), keep_blank_values=True))
 
     @property

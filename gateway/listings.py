@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
-from ..core.meta.records import Inode, ListEntry, VersionEntry
+from ..core.meta.records import Acl, Inode, ListEntry, ObjectAttributes, VersionEntry
 from .errors import invalid_argument
 from .times import iso_milliseconds
 from .xml_text import NAMESPACE, XML_DECLARATION, escape, needs_escape
@@ -245,17 +245,28 @@ class _Tail:
                 kind = (" ".join(attributes.checksums), attributes.checksum_type)
                 checksums = self._checksums
                 checksum = checksums.get(kind) or checksums.setdefault(kind, _checksum(*kind))
+            if attributes.acl is not None and attributes.acl.owner and self._owner:
+                return self._row(inode, checksum, self._ending_of(attributes, attributes.acl))
         ending = self._endings.get(storage_class)
         if ending is None:
             ending = self._endings[storage_class] = (
                 f"{self._owner}<StorageClass>{escape(storage_class)}</StorageClass>"
                 f"</{self._element}>"
             )
+        return self._row(inode, checksum, ending)
+
+    def _row(self, inode: Inode, checksum: str, ending: str) -> str:
         return (
             f"<LastModified>{iso_milliseconds(inode.mtime_ns)}</LastModified>"
             f"<ETag>&quot;{inode.effective_etag()}&quot;</ETag>{checksum}"
             f"<Size>{inode.size}</Size>{ending}"
         )
+
+    def _ending_of(self, attributes: ObjectAttributes, acl: Acl) -> str:
+        """That of an object which is another's than the bucket."""
+        owner = Person(acl.owner, acl.owner_name).element("Owner")
+        storage_class = escape(attributes.storage_class)
+        return f"{owner}<StorageClass>{storage_class}</StorageClass></{self._element}>"
 
 
 def _checksum(names: str, checksum_type: str) -> str:

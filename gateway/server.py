@@ -134,11 +134,14 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         authorizer=PolicyAuthorizer(),
         buckets=BucketCache(client.meta),
         keys=client.keys,
+        accounts=identities,
         region=options.region,
         removal_grace_seconds=config.meta.removal_grace_seconds,
         head=ServerHead(secrets.token_hex(16)),
         websites=Router(options.website_domains) if options.website_domains else None,
         notification_targets=frozenset(parse_targets(options.notification_targets)),
+        object_ownership=options.object_ownership,
+        access_mode=options.access_mode,
     )
 
 

@@ -41,6 +41,7 @@ CORE_LAYERS = [
 # Machines: protocol logic without I/O, clocks or randomness.
 PURE = {
     "core/craq": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
+    "core/access": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
     "core/placement": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
     "core/client/plan.py": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},
     "core/wire/framing.py": {"asyncio", "os", "socket", "time", "random", "logging", "threading"},

@@ -29,8 +29,8 @@ class Policies(NamedTuple):
     boundary: Policy | None = None
     session: tuple[Policy, ...] | None = None
     resource: Policy | None = None
-    resource_allows: bool = False
-    """Whether something else of the resource (its ACL) allows it to who asks."""
+    granted: Named = Named.NOT
+    """What else of the resource (its ACL) allows it, and how closely that names who asks."""
 
 
 def decide(request: Request, policies: Policies) -> Effect:
@@ -46,20 +46,22 @@ def decide(request: Request, policies: Policies) -> Effect:
         session = _united(policies.session, action, resource, context)
     if Effect.DENY in (on_resource, own, bound, session):
         return Effect.DENY
-    by_resource = policies.resource_allows or on_resource is Effect.ALLOW
+    named = max(named, policies.granted)
     if not asker.account_id:
-        return Effect.ALLOW if by_resource else Effect.NOTHING
-    by_itself = asker.is_account or (own is Effect.ALLOW and bound is Effect.ALLOW)
-    if session is not Effect.ALLOW:
-        return Effect.NOTHING
-    if asker.account_id == request.owner_account_id:
-        allowed = (
-            by_itself
-            or policies.resource_allows
-            or (on_resource is Effect.ALLOW and named is Named.ITSELF)
-        )
+        return Effect.ALLOW if named else Effect.NOTHING
+    by_itself = (
+        (asker.is_account or own is Effect.ALLOW)
+        and bound is Effect.ALLOW
+        and session is Effect.ALLOW
+    )
+    if asker.account_id != request.owner_account_id:
+        allowed = by_itself and bool(named)
+    elif by_itself or named is Named.SESSION:
+        allowed = True
     else:
-        allowed = by_resource and by_itself
+        # What names a user is not cut by its boundary. What names a role is, as the role's own are.
+        cut = session is not Effect.ALLOW or (asker.is_session and bound is not Effect.ALLOW)
+        allowed = named is Named.ITSELF and not cut
     return Effect.ALLOW if allowed else Effect.NOTHING
 
 

@@ -1,22 +1,38 @@
 """Wildcards of policies: ``*`` for any text, ``?`` for one character. Pure.
 
-Matching takes time in proportion to the lengths of both at worst, whatever the pattern: no regular
-expression, so that nothing backtracks.
+Matching takes time in proportion to text and pattern, whatever they are: a pattern is cut at its
+``*``, and of each piece the first place is the best one, since what lies behind it then has the
+most room. No regular expressions, and nothing ever goes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import lru_cache
 
-_SPECIAL = frozenset("*?")
+GLOBS_KEPT_MAX = 4096  # compiled patterns of a process
+
+
+class Wild(Enum):
+    """What stands for other text."""
+
+    MANY = "*"
+    ONE = "?"
+
+
+Token = str | Wild
 Lookup = Callable[[str], str | None]
 """The value of a policy variable; None: there is none."""
+
+_HOLE = "\0"
+_SPECIAL = frozenset("*?")
 
 
 class Pattern:
     """One pattern, ready to be held against texts."""
 
-    __slots__ = ("_pieces", "_plain", "_prefix", "text")
+    __slots__ = ("_fixed", "_pieces", "_plain", "_prefix", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -26,6 +42,7 @@ class Pattern:
         self._prefix: str | None = None
         if self._pieces is None and text.endswith("*") and not _SPECIAL.intersection(text[:-1]):
             self._prefix = text[:-1]
+        self._fixed = _Glob(_tokens(text)) if self._pieces is None else None
 
     @property
     def prefix(self) -> str | None:
@@ -34,54 +51,133 @@ class Pattern:
         return self.text if self._plain else self._prefix
 
     def matches(self, text: str, lookup: Lookup) -> bool:
-        """Whether *text* matches; *lookup* gives the variables."""
+        """Whether *text* matches; *lookup* gives the variables. Their values, and ``${*}``, are
+        taken as they stand: wildcards in them are none."""
         if self._plain:
             return text == self.text
         if self._prefix is not None:
             return text.startswith(self._prefix)
-        if self._pieces is None:
-            return matches_glob(text, self.text)
-        pattern: list[str] = []
+        if self._fixed is not None:
+            return self._fixed.matches(text)
+        assert self._pieces is not None
+        tokens: list[Token] = []
         for is_variable, piece in self._pieces:
             if is_variable:
                 value = lookup(piece)
                 if value is None:
                     return False
-                pattern.extend("\0" + one for one in value)  # taken as it stands
+                tokens.append(value)
             else:
-                pattern.extend(piece)
-        return _matches(text, pattern)
+                tokens += _tokens(piece)
+        return _Glob(tokens).matches(text)
 
 
 def matches_glob(text: str, pattern: str) -> bool:
     """Whether *text* matches *pattern*, which has no variables."""
-    return _matches(text, list(pattern))
+    return _glob(pattern).matches(text)
 
 
-def _matches(text: str, pattern: list[str]) -> bool:
-    position = at = 0
-    star, resumed = -1, 0
-    while position < len(text):
-        if at < len(pattern) and pattern[at] == "*":
-            star, resumed = at, position
-            at += 1
-        elif at < len(pattern) and _is_one(pattern[at], text[position]):
-            at += 1
-            position += 1
-        elif star >= 0:
-            resumed += 1
-            position, at = resumed, star + 1
-        else:
+class _Segment:
+    """What stands between two ``*``: text with holes for single characters."""
+
+    __slots__ = ("_holes", "_literals", "_masks", "_text", "length")
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._text = "".join(token if isinstance(token, str) else _HOLE for token in tokens)
+        self.length = len(self._text)
+        self._literals: list[tuple[int, str]] = []
+        self._holes = 0
+        self._masks: dict[str, int] | None = None
+        place = 0
+        for token in tokens:
+            if isinstance(token, str):
+                self._literals.append((place, token))
+                place += len(token)
+            else:
+                self._holes |= 1 << place
+                place += 1
+
+    def is_at(self, text: str, start: int) -> bool:
+        """Whether it stands in *text* from *start* on, where there is room for it."""
+        return all(text.startswith(piece, start + offset) for offset, piece in self._literals)
+
+    def find(self, text: str, start: int, end: int) -> int:
+        """Where it stands first in ``text[start:end]``; -1: nowhere."""
+        if not self._holes:
+            return text.find(self._text, start, end)
+        # All places at once, a bit each: bit n says that the first n + 1 characters of the segment
+        # stand in front of here.
+        found, last, holes, masks = 0, 1 << (self.length - 1), self._holes, self._bits()
+        for place in range(start, end):
+            found = (found << 1 | 1) & (masks.get(text[place], 0) | holes)
+            if found & last:
+                return place - self.length + 1
+        return -1
+
+    def _bits(self) -> dict[str, int]:
+        """Of each character, where it stands in the segment."""
+        if self._masks is None:
+            masks: dict[str, int] = {}
+            for start, piece in self._literals:
+                for offset, character in enumerate(piece, start):
+                    masks[character] = masks.get(character, 0) | 1 << offset
+            self._masks = masks
+        return self._masks
+
+
+class _Glob:
+    """Segments with any text between them."""
+
+    __slots__ = ("_alone", "_first", "_last", "_least", "_middle")
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        runs: list[list[Token]] = [[]]
+        for token in tokens:
+            if token is Wild.MANY:
+                runs.append([])
+            else:
+                runs[-1].append(token)
+        segments = [_Segment(run) for run in runs]
+        self._alone = len(segments) == 1
+        self._first, self._last = segments[0], segments[-1]
+        self._middle = [segment for segment in segments[1:-1] if segment.length]
+        self._least = sum(segment.length for segment in segments)
+
+    def matches(self, text: str) -> bool:
+        size = len(text)
+        if self._alone:
+            return size == self._least and self._first.is_at(text, 0)
+        if size < self._least or not self._first.is_at(text, 0):
             return False
-    while at < len(pattern) and pattern[at] == "*":
-        at += 1
-    return at == len(pattern)
+        end = size - self._last.length
+        if not self._last.is_at(text, end):
+            return False
+        place = self._first.length
+        for segment in self._middle:
+            place = segment.find(text, place, end)
+            if place < 0:
+                return False
+            place += segment.length
+        return True
 
 
-def _is_one(piece: str, character: str) -> bool:
-    if piece[0] == "\0" and len(piece) == 2:
-        return piece[1] == character
-    return piece == "?" or piece == character
+@lru_cache(maxsize=GLOBS_KEPT_MAX)
+def _glob(pattern: str) -> _Glob:
+    return _Glob(_tokens(pattern))
+
+
+def _tokens(pattern: str) -> list[Token]:
+    tokens: list[Token] = []
+    start = 0
+    for place, character in enumerate(pattern):
+        if character in _SPECIAL:
+            if place > start:
+                tokens.append(pattern[start:place])
+            tokens.append(Wild(character))
+            start = place + 1
+    if start < len(pattern):
+        tokens.append(pattern[start:])
+    return tokens
 
 
 def _pieces(text: str) -> list[tuple[bool, str]]:

@@ -3,18 +3,18 @@ UserGuide/reference_policies_grammar.html."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
-
-import msgspec
 
 from .conditions import Condition, Context, parse_conditions, variable
 from .errors import PolicyError
 from .patterns import Pattern, matches_glob
 
 BUCKET_POLICY_BYTES_MAX = 20 * 1024  # AWS's limit
+POLICY_CHARACTERS_MAX = 64 * 1024  # of any policy, white space too
 STATEMENTS_MAX = 1000
 ACTIONS_REMEMBERED_MAX = 256
 _VERSIONS = ("2008-10-17", "2012-10-17")
@@ -41,6 +41,9 @@ class Named(IntEnum):
     ACCOUNT = 1
     """By the account alone: what its own policies let it do counts too."""
     ITSELF = 2
+    """The user, the role, everybody."""
+    SESSION = 3
+    """The very session of a role, which neither boundary nor session policies then cut."""
 
 
 class Asker(NamedTuple):
@@ -49,11 +52,16 @@ class Asker(NamedTuple):
     account_id: str
     """Empty: nobody, unsigned."""
     arns: Sequence[str]
-    """Its own ARN, and for a role's session that of the role."""
+    """Its own ARN, and for a role's session that of the role behind it."""
     is_account: bool = False
     canonical_id: str = ""
     provider: str = ""
     """ARN of an identity provider that vouches for it."""
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is a session of a role."""
+        return len(self.arns) > 1
 
     def named_by(self, principal: Principals) -> Named:
         """How closely *principal* names it."""
@@ -65,8 +73,9 @@ class Asker(NamedTuple):
             return Named.NOT
         if self.canonical_id and self.canonical_id in principal.canonical:
             return Named.ITSELF if self.is_account else Named.ACCOUNT
-        if any(arn in principal.arns for arn in self.arns):
-            return Named.ITSELF
+        for place, arn in enumerate(self.arns):
+            if arn in principal.arns:
+                return Named.SESSION if place == 0 and self.is_session else Named.ITSELF
         if self.account_id in principal.accounts:
             return Named.ITSELF if self.is_account else Named.ACCOUNT
         return Named.NOT
@@ -100,6 +109,17 @@ class Statement(NamedTuple):
         """*action* in lower case."""
         return any(matches_glob(action, one) for one in self.actions) != self.actions_negated
 
+    def asks_for(self, prefix: str) -> bool:
+        """Whether it looks at a condition key, or fills in a variable, that begins with *prefix*
+        (lower case)."""
+        variable_start = "${" + prefix
+        texts = [pattern.text for pattern in self.resources]
+        for condition in self.conditions:
+            if condition.key.startswith(prefix):
+                return True
+            texts += condition.values
+        return any(variable_start in text.lower() for text in texts)
+
     def covers(self, resource: str, context: Context) -> bool:
         """Whether resource and conditions are those of the request."""
         if self.resources:
@@ -127,11 +147,12 @@ def _row(statement: Statement) -> tuple[tuple[str, ...] | None, Statement]:
 class Policy:
     """A document. Immutable but for what it remembers of actions that were asked before."""
 
-    __slots__ = ("_rows", "statements")
+    __slots__ = ("_asks", "_rows", "statements")
 
     def __init__(self, statements: tuple[Statement, ...]) -> None:
         self.statements = statements
         self._rows: dict[str, _Rows] = {}
+        self._asks: dict[tuple[str, str], bool] = {}
 
     def effect(self, action: str, resource: str, context: Context) -> Effect:
         """What an identity's policy says; its statements have no principals."""
@@ -161,17 +182,23 @@ class Policy:
                 closest = named
         return (Effect.NOTHING if closest is Named.NOT else Effect.ALLOW), closest
 
-    def without_public(self) -> Policy:
-        """The policy without what it allows to everyone."""
-        return Policy(
-            tuple(
-                one
-                for one in self.statements
-                if one.effect is Effect.DENY
-                or one.principals is None
-                or not (one.principals.everyone or one.principals_negated)
+    def denials(self) -> Policy:
+        """What the policy denies, and nothing that it allows."""
+        return Policy(tuple(one for one in self.statements if one.effect is Effect.DENY))
+
+    def asks_for(self, action: str, prefix: str) -> bool:
+        """Whether statements about *action* look at a condition key, or fill in a variable, that
+        begins with *prefix* (lower case)."""
+        key = (action, prefix)
+        found = self._asks.get(key)
+        if found is None:
+            lowered = action.lower()
+            found = any(
+                one.asks_for(prefix) for one in self.statements if one.covers_action(lowered)
             )
-        )
+            if len(self._asks) < ACTIONS_REMEMBERED_MAX:
+                self._asks[key] = found
+        return found
 
     def _candidates(self, action: str, resource: str) -> Sequence[Statement]:
         """Statements that may cover the request. With a hundred of them, this is what costs."""
@@ -191,7 +218,8 @@ def _named(statement: Statement, asker: Asker) -> Named:
         return Named.ITSELF
     named = asker.named_by(principals)
     if statement.principals_negated:
-        return Named.ITSELF if named is Named.NOT else Named.NOT
+        # Who is exempt is named itself: its account alone does not do.
+        return Named.ITSELF if named < Named.ITSELF else Named.NOT
     return named
 
 
@@ -205,6 +233,19 @@ def parse_identity_policy(text: str) -> Policy:
 def parse_trust_policy(text: str) -> Policy:
     """A policy that says who may assume a role. Raises PolicyError."""
     return _parse(text, principals=True, resources=False)
+
+
+@lru_cache(maxsize=4096)
+def identity_policy(text: str) -> Policy:
+    """As ``parse_identity_policy``, for a stored one: if it cannot be read, nobody knows what it
+    forbids, and all is denied."""
+    try:
+        return _parse(text, principals=False, resources=True, may_be_empty=True)
+    except PolicyError:
+        return parse_identity_policy(_DENIES_ALL)
+
+
+_DENIES_ALL = '{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}'
 
 
 def parse_bucket_policy(text: str, bucket: str) -> Policy:
@@ -231,10 +272,12 @@ def _is_in_bucket(resource: str, arn: str) -> bool:
     return fixed != resource and (arn.startswith(fixed) or fixed.startswith(arn))
 
 
-def _parse(text: str, *, principals: bool, resources: bool) -> Policy:
+def _parse(text: str, *, principals: bool, resources: bool, may_be_empty: bool = False) -> Policy:
+    if len(text) > POLICY_CHARACTERS_MAX:
+        raise PolicyError(f"The policy has more than {POLICY_CHARACTERS_MAX} characters")
     try:
-        document = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise PolicyError("This policy contains invalid Json") from error
     if not isinstance(document, dict):
         raise PolicyError("Policies must be JSON objects")
@@ -245,11 +288,25 @@ def _parse(text: str, *, principals: bool, resources: bool) -> Policy:
         raise PolicyError("The policy must contain a valid version string")
     statements = document.get("Statement")
     found = statements if isinstance(statements, list) else [statements]
-    if statements is None or not found or len(found) > STATEMENTS_MAX:
+    if statements is None or len(found) > STATEMENTS_MAX or not (found or may_be_empty):
         raise PolicyError("Missing required field Statement")
     return Policy(
         tuple(_statement(one, principals=principals, resources=resources) for one in found)
     )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose names are there once: two readers must not see two policies in one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PolicyError(f"The element {twice[:100]} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no value")
 
 
 def _statement(element: Any, *, principals: bool, resources: bool) -> Statement:
@@ -264,6 +321,8 @@ def _statement(element: Any, *, principals: bool, resources: bool) -> Statement:
     if effect is None:
         raise PolicyError(f"Invalid effect: {element.get('Effect')}")
     who, who_negated = _either(element, "Principal", needed=principals, allowed=principals)
+    if who_negated and effect is Effect.ALLOW:
+        raise PolicyError("NotPrincipal is for Effect Deny alone")
     actions, actions_negated = _either(element, "Action", needed=True, allowed=True)
     what, what_negated = _either(element, "Resource", needed=resources, allowed=resources)
     action_texts = tuple(one.lower() for one in _strings(actions, "Action"))

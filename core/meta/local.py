@@ -19,6 +19,7 @@ from .objects import Objects
 from .records import Inode, InodeType
 from .schema import inode_key
 from .sealed import Sealed
+from .trails import Trails
 from .tree import put_inode
 from .version_listing import VersionListings
 from .writes import Writes
@@ -37,6 +38,7 @@ class LocalMetaStore(
     KeyRenames,
     Writes,
     Sealed,
+    Trails,
     Xattrs,
     Life,
 ):

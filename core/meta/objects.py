@@ -513,4 +513,5 @@ def _copied_attributes(source: Inode, given: ObjectAttributes | None) -> ObjectA
         storage_class=given.storage_class,
         lock=given.lock,
         encryption=given.encryption,
+        acl=given.acl,
     )

@@ -87,6 +87,27 @@ class Lock(Record, frozen=True):
     """ON, OFF, or empty if it was never set."""
 
 
+class Grant(Record, frozen=True):
+    """What an ACL gives to somebody."""
+
+    grantee: str
+    """Canonical id of an account, or the name of a group that has no members of its own: AllUsers,
+    AuthenticatedUsers, LogDelivery."""
+    permission: str
+    """READ, WRITE, READ_ACP, WRITE_ACP or FULL_CONTROL."""
+    name: str = ""
+    """The account's display name; groups have none."""
+
+
+class Acl(Record, frozen=True):
+    """The access control list of a bucket or an object."""
+
+    owner: str
+    """Canonical id of the account that owns it; empty: the bucket's owner."""
+    owner_name: str = ""
+    grants: tuple[Grant, ...] = ()
+
+
 class ObjectAttributes(Record, frozen=True):
     """What S3 keeps with an object, beyond its bytes. Valid for one ``generation`` of the content
     only
@@ -114,6 +135,8 @@ class ObjectAttributes(Record, frozen=True):
     """Changed by ``set_retention`` and ``set_legal_hold`` only, once the object is made."""
     encryption: Encryption | None = None
     """Of the content: extents are of encrypted segments, inline bytes are a sealed record."""
+    acl: Acl | None = None
+    """None: it belongs to the bucket's owner, who alone has anything of it."""
 
 
 class Inode(Record, frozen=True):
@@ -278,6 +301,17 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     gid: int = 0
     file_mode: int = 0o644
     directory_mode: int = 0o755
+
+
+class Trail(msgspec.Struct, frozen=True, gc=False):
+    """The way from a bucket to one of its keys, as one transaction saw it."""
+
+    directories: tuple[Inode, ...]
+    """The bucket's own, and those below it as far as they exist."""
+    is_whole: bool
+    """Whether all of the key's directories exist."""
+    inode: Inode | None
+    """What stands under the key; None: nothing."""
 
 
 class PutResult(msgspec.Struct, frozen=True, gc=False):

@@ -44,6 +44,7 @@ from .records import (
     WriteConditions,
     WritePlan,
 )
+from .trail_store import TrailStore
 
 
 class ObjectStore(Protocol):
@@ -500,7 +501,7 @@ class FileStore(Protocol):
         ...
 
 
-class MetaStore(ObjectStore, FileStore, LifeStore, Protocol):
+class MetaStore(ObjectStore, FileStore, LifeStore, TrailStore, Protocol):
     """The whole namespace."""
 
     @property

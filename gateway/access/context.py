@@ -10,13 +10,10 @@ from datetime import UTC, datetime
 from ...core.access.conditions import Values
 from ...core.identity.records import Identity, Principal
 from ..exchange import Exchange
+from ..times import NANOSECONDS, parse_time_ns
 
-_QUERY = {
-    "s3:delimiter": "delimiter",
-    "s3:max-keys": "max-keys",
-    "s3:prefix": "prefix",
-    "s3:versionid": "versionId",
-}
+_QUERY = {"delimiter": "delimiter", "max-keys": "max-keys", "prefix": "prefix"}
+"""Keys, without ``s3:``, and the parameters that they are about."""
 _HEADERS = frozenset(
     {
         "x-amz-acl",
@@ -29,20 +26,19 @@ _HEADERS = frozenset(
         "x-amz-grant-write-acp",
         "x-amz-metadata-directive",
         "x-amz-object-ownership",
+        "x-amz-website-redirect-location",
         "x-amz-server-side-encryption",
         "x-amz-server-side-encryption-aws-kms-key-id",
         "x-amz-server-side-encryption-customer-algorithm",
         "x-amz-storage-class",
-        "x-amz-website-redirect-location",
         "if-match",
         "if-none-match",
+        "object-lock-mode",
+        "object-lock-retain-until-date",
+        "object-lock-legal-hold",
     }
 )
-_LOCK = {
-    "s3:object-lock-mode": "x-amz-object-lock-mode",
-    "s3:object-lock-retain-until-date": "x-amz-object-lock-retain-until-date",
-    "s3:object-lock-legal-hold": "x-amz-object-lock-legal-hold",
-}
+"""The same, and the headers; those about locks have ``x-amz-`` in front."""
 
 
 def identity_value(identity: Identity, key: str) -> Values | None:
@@ -52,7 +48,7 @@ def identity_value(identity: Identity, key: str) -> Values | None:
         return _tagged(identity.tags, key.partition("/")[2])
     match key:
         case "aws:principalarn":
-            return _one(identity.role_arn or identity.arn)
+            return _one(identity.role_arn or identity.arn) if identity.account_id else None
         case "aws:principalaccount":
             return _one(identity.account_id)
         case "aws:principaltype":
@@ -79,21 +75,30 @@ _TYPES = {
 
 
 class RequestContext:
-    """The condition keys of one request."""
+    """The condition keys of one question about one request."""
 
-    __slots__ = ("_exchange", "existing_tags")
+    __slots__ = ("_exchange", "_version_id", "existing_tags", "prefix")
 
-    def __init__(self, exchange: Exchange, existing_tags: Mapping[str, str] | None) -> None:
-        """*existing_tags*: of the object that the request is about; None: not known, or none."""
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        version_id: str = "",
+        existing_tags: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        """*version_id*, *existing_tags*: of the object that the question is about. *prefix*: of the
+        listing that it is about, if that is not the request itself."""
         self._exchange = exchange
-        self.existing_tags = existing_tags
+        self._version_id = version_id
+        self.existing_tags = existing_tags or {}
+        self.prefix = prefix
 
     def __call__(self, key: str) -> Values | None:
         """The values of *key*, in lower case."""
-        exchange = self._exchange
         if key.startswith("s3:"):
-            return self._of_s3(key)
-        headers = exchange.headers
+            return self._of_s3(key[3:])
+        exchange = self._exchange
         match key:
             case "aws:sourceip":
                 return _one(exchange.client_address)
@@ -101,43 +106,97 @@ class RequestContext:
                 secure = exchange.request.protocol.ssl_context is not None
                 return ("true" if secure else "false",)
             case "aws:useragent":
-                return _header(headers, "user-agent")
+                return _header(exchange.headers, "user-agent")
             case "aws:referer":
-                return _header(headers, "referer")
+                return _header(exchange.headers, "referer")
             case "aws:currenttime":
-                return _one(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+                return (_moment(self._now_seconds()),)
             case "aws:epochtime":
-                return _one(str(int(datetime.now(UTC).timestamp())))
+                return (str(int(self._now_seconds())),)
             case "aws:requestedregion":
                 return _one(exchange.services.region)
+            case "aws:principalisawsservice" | "aws:viaawsservice":
+                return ("false",)
         return identity_value(exchange.identity, key)
 
-    def _of_s3(self, key: str) -> Values | None:
+    def _of_s3(self, name: str) -> Values | None:
         exchange = self._exchange
-        headers, query = exchange.headers, exchange.query
-        if key in _QUERY:
-            value = query.get(_QUERY[key])
+        if name == "prefix" and self.prefix is not None:
+            return (self.prefix,)
+        if name in _QUERY:
+            value = exchange.query.get(_QUERY[name])
             return None if value is None else (value,)
-        if key in _LOCK:
-            return _header(headers, _LOCK[key])
-        name = key[3:]
         if name in _HEADERS:
-            return _header(headers, name)
-        if name.startswith("existingobjecttag/"):
-            return _tagged(self.existing_tags or {}, name.partition("/")[2])
-        if name.startswith("requestobjecttag/") or name == "requestobjecttagkeys":
-            tags = exchange.request_tags()
-            if name == "requestobjecttagkeys":
-                return tuple(tags) or None
-            return _tagged(tags, name.partition("/")[2])
-        if name == "signatureversion":
-            return _one("AWS4-HMAC-SHA256" if exchange.identity.account_id else "")
-        if name == "authtype":
-            if not exchange.identity.account_id:
-                return None
-            presigned = exchange.authentication.presigned
-            return ("REST-QUERY-STRING" if presigned else "REST-HEADER",)
+            header = f"x-amz-{name}" if name.startswith("object-lock-") else name
+            return _header(exchange.headers, header)
+        kind, _, tag = name.partition("/")
+        match kind:
+            case "existingobjecttag":
+                return _tagged(self.existing_tags, tag)
+            case "requestobjecttag":
+                return _tagged(exchange.request_tags(), tag)
+            case "requestobjecttagkeys":
+                return tuple(exchange.request_tags()) or None
+            case "versionid":
+                return _one(self._version_id)
+            case "signatureversion":
+                return _one(self._signature_version())
+            case "authtype":
+                return _one(self._way_of_signing())
+            case "signatureage":
+                return self._signature_age()
+            case "tlsversion":
+                return _one(self._tls_version())
+            case "object-lock-remaining-retention-days":
+                return self._days_of_retention()
         return None
+
+    def _now_seconds(self) -> float:
+        return self._exchange.services.clock.wall_ns() / NANOSECONDS
+
+    def _signature_version(self) -> str:
+        exchange = self._exchange
+        if not exchange.identity.account_id:
+            return ""
+        authorization = exchange.headers.get("authorization", "")
+        if authorization.startswith("AWS ") or "AWSAccessKeyId" in exchange.query:
+            return "AWS"
+        algorithm = exchange.query.get("X-Amz-Algorithm") or authorization.partition(" ")[0]
+        return algorithm or "AWS4-HMAC-SHA256"
+
+    def _way_of_signing(self) -> str:
+        exchange = self._exchange
+        if not exchange.identity.account_id:
+            return ""
+        if exchange.authentication.presigned:
+            return "REST-QUERY-STRING"
+        is_form = exchange.request.message.method == "POST" and not exchange.headers.get(
+            "authorization"
+        )
+        return "POST" if is_form else "REST-HEADER"
+
+    def _signature_age(self) -> Values | None:
+        """Milliseconds since the request was signed."""
+        exchange = self._exchange
+        text = exchange.query.get("X-Amz-Date") or exchange.headers.get("x-amz-date", "")
+        try:
+            signed = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return (str(int((self._now_seconds() - signed.timestamp()) * 1000)),)
+
+    def _tls_version(self) -> str:
+        found = self._exchange.request.transport.get_extra_info("ssl_object")
+        version = None if found is None else found.version()
+        return (version or "").removeprefix("TLSv")
+
+    def _days_of_retention(self) -> Values | None:
+        until_ns = parse_time_ns(
+            self._exchange.headers.get("x-amz-object-lock-retain-until-date", "")
+        )
+        if until_ns is None:
+            return None
+        return (str(int((until_ns / NANOSECONDS - self._now_seconds()) // 86_400)),)
 
 
 def _one(value: str) -> Values | None:
@@ -157,5 +216,5 @@ def _tagged(tags: Mapping[str, str], name: str) -> Values | None:
     return None
 
 
-def _moment(seconds: int) -> str:
+def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

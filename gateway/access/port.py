@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Authorizer(Protocol):
-    """Decides by identity, policies, ACLs and file rights."""
+    """Decides by identity, policies, ACLs and file permissions."""
 
     async def authorize(self, exchange: Exchange) -> None:
         """Check the request's own operation on its own bucket and key.
@@ -24,4 +24,16 @@ class Authorizer(Protocol):
     ) -> None:
         """Check one more *action* (``s3:GetObject`` of a copy's source, ``s3:DeleteObject`` of each
         key in a list). Raises S3Error AccessDenied."""
+        ...
+
+    async def require_listing(self, exchange: Exchange, key: bytes) -> None:
+        """Check whether the sender may be told that there is no *key*. Raises S3Error
+        AccessDenied."""
+        ...
+
+    async def hidden_folders(
+        self, exchange: Exchange, folders: frozenset[bytes]
+    ) -> frozenset[bytes]:
+        """Those of *folders* (each ends in a slash, or is empty) of the bucket whose content
+        listings do not show to the sender."""
         ...

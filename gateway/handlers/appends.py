@@ -13,6 +13,7 @@ from ...core.errors import DeleteMarkerError, NotFoundError
 from ...core.limits import INLINE_BYTES_MAX
 from ...core.meta.conditions import check_conditions
 from ...core.meta.records import AppendPoint, Inode, ObjectAttributes
+from ..access.acls import acl_of_new_object
 from ..attributes import attributes_of, checksum_headers, version_header
 from ..body.checksums import ALGORITHMS, FULL_OBJECT, combine_full_object
 from ..body.digest import quote_etag
@@ -34,6 +35,7 @@ async def append_object(exchange: Exchange) -> Reply:
     offset = _offset(headers[HEADER])
     attributes = attributes_of(headers)
     lock = await lock_of_request(exchange, with_body=True)
+    acl = await acl_of_new_object(exchange)
     conditions = write_conditions(headers)
     point = await _point(exchange)
     size = 0 if point.inode is None else point.inode.size
@@ -62,6 +64,7 @@ async def append_object(exchange: Exchange) -> Reply:
             checksum_type=grown.checksum_type,
             storage_class=attributes.storage_class,
             encryption=None if sealing is None else sealing.encryption,
+            acl=acl,
         )
     grown = msgspec.structs.replace(grown, lock=lock)
     put = await received.put_by(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from ...core.errors import AlreadyExistsError
-from ...core.meta.records import Bucket
+from ...core.meta.records import Acl, Bucket
 from .. import documents
+from ..access.acls import grants_of
 from ..access.authorizer import owns
 from ..errors import S3Error, invalid_argument, not_implemented
 from ..exchange import Exchange
@@ -15,7 +16,7 @@ from ..names import check_new_bucket_name
 from ..receive import read_document
 from ..reply import Reply, xml_reply
 from ..request_documents import NewBucket, parse_create_bucket
-from ..settings import tagging
+from ..settings import acl, ownership, tagging
 
 MAX_BUCKETS_DEFAULT = 10_000
 _OBJECT_LOCK = "x-amz-bucket-object-lock-enabled"
@@ -74,7 +75,7 @@ async def create_bucket(exchange: Exchange) -> Reply:
     _check_headers(exchange)
     wanted = parse_create_bucket(await read_document(exchange))
     _check_location(exchange, wanted.location)
-    settings = _first_settings(wanted)
+    settings = _first_settings(wanted) | await _first_rights(exchange)
     try:
         await services.meta.create_bucket(
             name,
@@ -122,6 +123,29 @@ def _first_settings(wanted: NewBucket) -> dict[str, bytes]:
     if wanted.tags:
         tags = tagging.of_new_bucket(wanted.tags)
         settings[tagging.STORED.aspect] = tagging.STORED.encode(tags)
+    return settings
+
+
+async def _first_rights(exchange: Exchange) -> dict[str, bytes]:
+    """Ownership and ACL of a new bucket, as the headers say. Raises S3Error."""
+    settings: dict[str, bytes] = {}
+    mode = exchange.services.object_ownership
+    stated = exchange.headers.get(ownership.HEADER)
+    if stated is not None:
+        if stated not in ownership.MODES:
+            raise invalid_argument(
+                f"Invalid {ownership.HEADER} header", name=ownership.HEADER, value=stated
+            )
+        mode = stated
+        settings[ownership.STORED.aspect] = ownership.STORED.encode(mode)
+    asked = acl.asked_by_headers(exchange.headers)
+    if asked is None or asked.canned == acl.PRIVATE:
+        return settings
+    if mode == ownership.ENFORCED:
+        raise S3Error("InvalidBucketAclWithObjectOwnership")
+    owner = exchange.person
+    grants = await grants_of(exchange, asked, owner, owner, of_bucket=True, is_new_bucket=True)
+    settings[acl.STORED.aspect] = acl.STORED.encode(Acl("", "", grants))
     return settings
 
 

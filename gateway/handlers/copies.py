@@ -8,6 +8,7 @@ from ...core.errors import ConflictError, DeleteMarkerError
 from ...core.limits import PART_BYTES_MAX, PUT_BYTES_MAX
 from ...core.meta.records import ObjectAttributes, ObjectView, Part, PutResult, Upload
 from .. import documents
+from ..access.acls import acl_of_new_object
 from ..attributes import attributes_of, version_header
 from ..body.checksums import ALGORITHMS, FULL_OBJECT, find_algorithm
 from ..body.verification import BodyResult
@@ -105,10 +106,11 @@ async def copy_object(exchange: Exchange) -> Reply:
         tags=given.tags if replace_tags else old.tags,
     )
     lock = await lock_of_request(exchange)
+    acl = await acl_of_new_object(exchange)
     source_key = await open_key(exchange, inode.object, as_source=True)
     sealing, shares = await seal_copy(exchange, old.encryption, source_key)
     encryption = None if sealing is None else sealing.encryption
-    attributes = msgspec.structs.replace(attributes, lock=lock, encryption=encryption)
+    attributes = msgspec.structs.replace(attributes, lock=lock, encryption=encryption, acl=acl)
     content = Content(services, view, source_key)
     if shares:
         label = headers.get("x-amz-checksum-algorithm")

@@ -10,6 +10,7 @@ import msgspec
 from ...core.limits import INLINE_BYTES_MAX, KIB, PUT_BYTES_MAX
 from ...core.meta.records import PutResult
 from .. import documents
+from ..access.acls import acl_of_new_object
 from ..attributes import attributes_of, checksum_headers
 from ..body.checksums import ALGORITHMS, FULL_OBJECT
 from ..body.digest import quote_etag
@@ -53,6 +54,7 @@ async def post_object(exchange: Exchange) -> Reply:
     headers = exchange.headers
     attributes = attributes_of(headers)
     lock = await lock_of_request(exchange, with_body=True)
+    acl = await acl_of_new_object(exchange)
     sealing = await seal_new(exchange)
     verifier = BodyVerifier.for_request(
         headers, exchange.authentication, length_bytes=None, default=ALGORITHMS[DEFAULT_ALGORITHM]
@@ -76,6 +78,7 @@ async def post_object(exchange: Exchange) -> Reply:
                 checksums=result.checksums,
                 checksum_type=FULL_OBJECT,
                 lock=lock,
+                acl=acl,
             ),
             exchange.owner,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ...core.meta.records import Listing
+from typing import TypeVar
+
+from ...core.meta.records import ListEntry, Listing, VersionEntry
 from .. import listings
+from ..access.acls import bucket_owner
 from ..errors import invalid_argument
 from ..exchange import Exchange
 from ..listings import ListQuery, decode_token, encode_token
@@ -46,13 +49,31 @@ def list_query(exchange: Exchange) -> ListQuery:
 
 
 async def _page(exchange: Exchange, query: ListQuery, after: bytes) -> Listing:
-    return await exchange.services.meta.list_objects(
+    page = await exchange.services.meta.list_objects(
         query.bucket,
         prefix=query.prefix,
         delimiter=query.delimiter,
         after=after,
         limit=query.limit,
     )
+    return Listing(await visible(exchange, page.entries), page.next_after)
+
+
+Entry = TypeVar("Entry", ListEntry, VersionEntry)
+
+
+async def visible(exchange: Exchange, entries: list[Entry]) -> list[Entry]:
+    """*entries* without those whose folders the sender may not read in a mount."""
+    if exchange.identity.uid == 0:
+        return entries
+    folders = frozenset(folder_of(entry.key) for entry in entries)
+    hidden = await exchange.services.authorizer.hidden_folders(exchange, folders)
+    return [entry for entry in entries if folder_of(entry.key) not in hidden] if hidden else entries
+
+
+def folder_of(key: bytes) -> bytes:
+    """The folder, with its slash, that a mount shows *key* in: that of ``a/b/`` is ``a/``."""
+    return key[: key.rfind(b"/", 0, len(key) - 1) + 1]
 
 
 async def list_v1(exchange: Exchange) -> Reply:
@@ -66,7 +87,7 @@ async def list_v1(exchange: Exchange) -> Reply:
             page.entries,
             marker=marker,
             next_marker=page.next_after,
-            owner=exchange.person,
+            owner=await bucket_owner(exchange),
         )
     )
 
@@ -86,6 +107,6 @@ async def list_v2(exchange: Exchange) -> Reply:
             start_after=start_after,
             continuation_token=token,
             next_token=None if page.next_after is None else encode_token(page.next_after),
-            owner=exchange.person if fetch_owner else None,
+            owner=await bucket_owner(exchange) if fetch_owner else None,
         )
     )

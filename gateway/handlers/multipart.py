@@ -17,6 +17,7 @@ from ...core.meta.records import (
     Upload,
 )
 from .. import documents
+from ..access.acls import acl_of_new_object, bucket_owner
 from ..attributes import attributes_of, version_header
 from ..body.checksums import (
     ALGORITHMS,
@@ -33,7 +34,7 @@ from ..conditions import write_conditions
 from ..encryption import encryption_headers, seal_new, seal_part
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
-from ..listings import ListQuery
+from ..listings import ListQuery, Person
 from ..object_lock import lock_of_request
 from ..receive import read_document, receive_content
 from ..reply import Reply, xml_reply
@@ -70,12 +71,13 @@ async def create(exchange: Exchange) -> Reply:
     algorithm, kind = multipart_checksum(exchange.headers)
     attributes = attributes_of(exchange.headers)
     lock = await lock_of_request(exchange)
+    acl = await acl_of_new_object(exchange)
     sealing = await seal_new(exchange)
     encryption = None if sealing is None else sealing.encryption
     upload = await services.meta.create_upload(
         exchange.bucket,
         exchange.key,
-        msgspec.structs.replace(attributes, lock=lock, encryption=encryption),
+        msgspec.structs.replace(attributes, lock=lock, encryption=encryption, acl=acl),
         exchange.owner,
         checksum_algorithm=algorithm,
         checksum_type=kind,
@@ -164,9 +166,17 @@ async def list_parts(exchange: Exchange) -> Reply:
             marker=marker,
             limit=limit,
             truncated=more,
-            owner=exchange.person,
+            owner=await _owner_of(exchange, upload),
         )
     )
+
+
+async def _owner_of(exchange: Exchange, upload: Upload) -> Person:
+    """Whom the object will belong to."""
+    acl = upload.attributes.acl
+    if acl is None or not acl.owner:
+        return await bucket_owner(exchange)
+    return Person(acl.owner, acl.owner_name)
 
 
 async def list_uploads(exchange: Exchange) -> Reply:
@@ -186,7 +196,7 @@ async def list_uploads(exchange: Exchange) -> Reply:
             key_marker=key_marker,
             upload_id_marker=id_marker,
             next_markers=page.next_markers,
-            owner=exchange.person,
+            owner=await bucket_owner(exchange),
         )
     )
 

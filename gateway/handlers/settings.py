@@ -19,7 +19,6 @@ from ..settings import (
     lifecycle,
     logging,
     notification,
-    ownership,
     public_access_block,
     request_payment,
     tagging,
@@ -128,13 +127,6 @@ _PUBLIC_ACCESS_BLOCK = Setting(
     missing="NoSuchPublicAccessBlockConfiguration",
     checksum_required=False,
 )
-_OWNERSHIP = Setting(
-    ownership.STORED,
-    ownership.parse,
-    ownership.render,
-    default=ownership.ENFORCED,
-    checksum_required=False,
-)
 _LOGGING = Setting(
     logging.STORED,
     logging.parse,
@@ -222,9 +214,6 @@ HANDLERS: dict[str, SettingHandler] = {
     "GetPublicAccessBlock": _PUBLIC_ACCESS_BLOCK.get,
     "PutPublicAccessBlock": _PUBLIC_ACCESS_BLOCK.put,
     "DeletePublicAccessBlock": _PUBLIC_ACCESS_BLOCK.delete,
-    "GetBucketOwnershipControls": _OWNERSHIP.get,
-    "PutBucketOwnershipControls": _OWNERSHIP.put,
-    "DeleteBucketOwnershipControls": _OWNERSHIP.delete,
     "GetBucketLogging": _LOGGING.get,
     "PutBucketLogging": _LOGGING.put,
     "GetBucketNotificationConfiguration": _NOTIFICATION.get,

@@ -24,8 +24,13 @@ async def get_tags(exchange: Exchange) -> Reply:
 
 
 async def put_tags(exchange: Exchange) -> Reply:
-    """PutObjectTagging."""
+    """PutObjectTagging. Policies may ask about the tags in the body: only then is it known whether
+    they may be set."""
     tags = parse_tagging(await read_document(exchange, checksum_required=True))
+    exchange.given_tags = tags
+    await exchange.services.authorizer.require(
+        exchange, "s3:PutObjectTagging", exchange.bucket, exchange.key, exchange.version_id
+    )
     return Reply(200, _version(await _set(exchange, tags)))
 
 

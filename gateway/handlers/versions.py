@@ -5,12 +5,13 @@ from __future__ import annotations
 from ...core.meta.records import Versioning
 from ...core.meta.version_ids import NULL
 from .. import listings
+from ..access.acls import bucket_owner
 from ..errors import invalid_argument
 from ..exchange import Exchange
 from ..receive import read_document
 from ..reply import Reply, xml_reply
 from ..settings.versioning import parse_versioning, versioning_document
-from .listing import key_bytes, list_query
+from .listing import key_bytes, list_query, visible
 
 
 async def get_versioning(exchange: Exchange) -> Reply:
@@ -49,10 +50,10 @@ async def list_versions(exchange: Exchange) -> Reply:
     return xml_reply(
         listings.list_object_versions(
             query,
-            page.entries,
+            await visible(exchange, page.entries),
             key_marker=marker,
             version_id_marker=version_marker,
             next_markers=None if page.next_key is None else (page.next_key, next_version),
-            owner=exchange.person,
+            owner=await bucket_owner(exchange),
         )
     )

@@ -8,6 +8,7 @@ from ...core.errors import NotFoundError
 from ...core.limits import INLINE_BYTES_MAX
 from ...core.meta.conditions import check_conditions
 from ...core.meta.records import NO_CONDITIONS, Inode, WriteConditions
+from ..access.acls import acl_of_new_object
 from ..attributes import attributes_of, checksum_headers, version_header
 from ..body.checksums import FULL_OBJECT
 from ..body.digest import quote_etag
@@ -28,6 +29,7 @@ async def put_object(exchange: Exchange) -> Reply:
         return await append_object(exchange)
     attributes = attributes_of(headers)
     lock = await lock_of_request(exchange, with_body=True)
+    acl = await acl_of_new_object(exchange)
     conditions = write_conditions(headers)
     if exchange.expects_continue or _is_large(headers):
         await _check_beforehand(exchange, conditions)
@@ -41,6 +43,7 @@ async def put_object(exchange: Exchange) -> Reply:
         checksums=result.checksums,
         checksum_type=FULL_OBJECT,
         lock=lock,
+        acl=acl,
     )
     put = await received.put_by(
         services.meta.put_object(

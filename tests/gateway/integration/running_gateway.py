@@ -123,6 +123,7 @@ class Gateway:
                 authorizer=PolicyAuthorizer(),
                 buckets=BucketCache(self.meta),
                 keys=self.keys,
+                accounts=self.identities,
                 removal_grace_seconds=options.removal_grace_seconds,
                 head=ServerHead("host"),
                 websites=Router([WEBSITE_DOMAIN]),

@@ -67,7 +67,7 @@ def test_a_form_makes_an_object(s3: Any, raw: RawClient, bucket: str, size: int)
             "x-amz-meta-Colour": "grün",
             "Cache-Control": "no-store",
             "tagging": tagging,
-            "acl": "private",
+            "acl": "bucket-owner-full-control",
             "x-amz-storage-class": "STANDARD_IA",
         },
         ["content-length-range", 0, 4 * MIB],

@@ -193,4 +193,6 @@ def test_ownership_and_acls(s3: Any, bucket: str) -> None:
     assert code_of(s3.put_object, **named, Body=b"x", ACL="public-read") == refused
     assert code_of(s3.put_object_acl, **named, ACL="public-read") == refused
     assert code_of(s3.put_bucket_acl, Bucket=bucket, ACL="public-read-write") == refused
-    s3.put_bucket_acl(Bucket=bucket, ACL="private")
+    assert code_of(s3.put_bucket_acl, Bucket=bucket, ACL="private") == refused
+    policy = {"Owner": acl["Owner"], "Grants": acl["Grants"]}
+    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)
