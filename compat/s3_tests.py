@@ -280,7 +280,13 @@ def main() -> int:
     python = python_tool("s3-tests", packages) / "python"
     more = ["-k", arguments.words] if arguments.words else []
     results: dict[str, list[Outcome]] = {}
-    options = ["CRAQEN_GATEWAY_SIGNATURE_VERSION_2=true"]
+    options = [
+        "CRAQEN_GATEWAY_SIGNATURE_VERSION_2=true",
+        # The suite's own server has ACLs in every new bucket, and knows no file permissions: what
+        # nobody may write in a mount is public there.
+        "CRAQEN_GATEWAY_OBJECT_OWNERSHIP=ObjectWriter",
+        "CRAQEN_GATEWAY_ACCESS_MODE=policy",
+    ]
     with (
         tempfile.TemporaryDirectory(prefix="craqen-s3-tests-") as temporary,
         LocalStore(options=options) as store,

@@ -19,6 +19,7 @@ from ..fsck.run import Choice
 from ..manager.client import ManagerClient
 from ..options import Config
 from . import admin_show as show
+from .admin_bucket import add_bucket_commands
 from .admin_chunks import CHUNKS_SHOWN, query
 from .admin_encryption import add_encryption_commands
 from .admin_identity_parser import add_identity_commands
@@ -63,6 +64,7 @@ class AdminCommand:
         _add_table_commands(_group(commands, "table", "show or upload the routing table"))
         _add_placement_commands(commands)
         _add_option_commands(_group(commands, "config", "options that change while running"))
+        add_bucket_commands(_group(commands, "bucket", "who decides about buckets"), _leaf)
         keys = _group(commands, "encryption-key", "the keys that wrap those of encrypted objects")
         add_encryption_commands(keys, _leaf)
         add_identity_commands(commands, _group, _leaf)

@@ -6,15 +6,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..access.errors import PolicyError
+from ..access.policy import Policy, parse_identity_policy, parse_trust_policy
 from ..clock import SystemClock
-from ..errors import InvalidArgumentError, NotFoundError, OperatorError
+from ..errors import InvalidArgumentError, NotFoundError
 from ..identity.builtin import BUILTIN_POLICIES
 from ..identity.context import AnyHolder
 from ..identity.names import (
@@ -25,46 +27,33 @@ from ..identity.names import (
 from ..identity.records import FIRST_ACCOUNT_ID, AccessKey, Account, ManagedPolicy, Role, User
 from ..identity.schema import Kind
 from ..identity.store import IdentityStore
-from ..kv.open import open_store
 from ..options import Config
+from .open_kv import opened_kv
 
 DOCUMENT_BYTES_MAX = 128 * 1024
 SECRET_BYTES_MAX = 1024
 LISTED_MAX = 10_000
 
 ROOT_NAME = "root"
-_EMBEDDED = "embedded:"
 
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[IdentityStore]:
     """The identities of the store of *config*, which may be running. Raises OperatorError."""
-    if config.kv_url.startswith(_EMBEDDED):
-        folder = Path(config.kv_url.removeprefix(_EMBEDDED))
-        if not folder.exists():
-            raise OperatorError(
-                f"{folder}: there is no store; say where it is by --config or "
-                f"CRAQEN_DATA_FOLDER, or make one by craqen up"
-            )
-    kv = open_store(config.kv_url, durability=config.kv.durability)
-    try:
+    async with opened_kv(config) as kv:
         store = await IdentityStore.open(kv, SystemClock(), config.cluster_secret())
         gateway = config.gateway
         await store.ensure_account(FIRST_ACCOUNT_ID, ROOT_NAME, gateway.uid, gateway.gid)
         yield store
-    finally:
-        await kv.close()
 
 
-def _document(name: str) -> str:
+def _document(name: str, parse: Callable[[str], Policy] = parse_identity_policy) -> str:
     """A policy from a file, or from standard input. Raises InvalidArgumentError."""
     text = _text(name, DOCUMENT_BYTES_MAX)
     try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{name}: is not JSON: {error}") from error
-    if not isinstance(parsed, dict) or not parsed.get("Statement"):
-        raise InvalidArgumentError(f"{name}: expected a policy: a JSON object with a Statement")
+        parse(text)
+    except PolicyError as error:
+        raise PolicyError(f"{name}: {error}") from error
     return text
 
 
@@ -217,7 +206,7 @@ async def role(arguments: argparse.Namespace, config: Config) -> Any:
             made = await store.create_role(
                 arguments.account,
                 arguments.name,
-                trust=_document(arguments.trust),
+                trust=_document(arguments.trust, parse_trust_policy),
                 path=arguments.path,
                 session_seconds_max=arguments.session_seconds,
                 uid=arguments.uid,
@@ -226,7 +215,7 @@ async def role(arguments: argparse.Namespace, config: Config) -> Any:
             )
             return {"done": f"role {made.name} is made", **_identity_fields(Kind.ROLE, made)}
         if arguments.what == "trust":
-            trust = _document(arguments.file)
+            trust = _document(arguments.file, parse_trust_policy)
             await store.update(
                 Kind.ROLE,
                 arguments.account,

@@ -84,7 +84,10 @@ class PolicyAuthorizer:
         if "x-amz-tagging" in headers:
             question = Question("s3:PutObjectTagging", bucket, key, making=True)
             await self._check(exchange, question, info)
-        if not acl.HEADERS.isdisjoint(headers) and self._has_acls(exchange, info):
+        asked = None
+        if self._has_acls(exchange, info):
+            asked = acl.asked_by_headers(headers)
+        if asked is not None and not acl.gives_only_to(asked, owner_of(info.record)):
             question = Question("s3:PutObjectAcl", bucket, key, making=True)
             await self._check(exchange, question, info)
         if _APPEND_HEADER in headers and self._mode(exchange, info) != POLICY:
@@ -170,7 +173,7 @@ class PolicyAuthorizer:
                 return True
         effect = await self._effect(exchange, question, info)
         if effect is Effect.DENY:
-            return is_account and is_owner and question.action in _OWN_POLICY
+            return is_account and _may_undo(identity, question, info)
         return effect is Effect.ALLOW
 
     async def _effect(
@@ -250,6 +253,15 @@ def owns(identity: Identity, record: Bucket) -> bool:
     if identity.account_id == FIRST_ACCOUNT_ID:
         return True
     return bool(identity.account_id) and identity.canonical_id == owner_of(record)
+
+
+def _may_undo(identity: Identity, question: Question, info: BucketInfo | None) -> bool:
+    """Whether an account may look after a bucket's policy that denies it: the owner, if it did not
+    give that up, and the store's own in any case."""
+    if info is None or question.action not in _OWN_POLICY or not owns(identity, info.record):
+        return False
+    stored = bucket_policy.STORED.of(info)
+    return identity.account_id == FIRST_ACCOUNT_ID or stored is None or not stored.binds_owner
 
 
 def _is_asked(identity: Identity, info: BucketInfo | None) -> bool:

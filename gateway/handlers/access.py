@@ -18,6 +18,7 @@ from ..settings import acl, bucket_policy, ownership, public_access_block
 from ..settings.acl import AskedAcl
 from ..settings.elements import document, flag
 
+_CONFIRM = "x-amz-confirm-remove-self-bucket-access"
 _POLICY_TYPE = {"Content-Type": "application/json"}
 
 
@@ -27,6 +28,8 @@ async def put_policy(exchange: Exchange) -> Reply:
     block = public_access_block.STORED.of(exchange.settings)
     if block is not None and block.block_public_policy and policy.is_public:
         raise S3Error("AccessDenied")
+    if exchange.headers.get(_CONFIRM, "").lower() == "true":
+        policy = msgspec.structs.replace(policy, binds_owner=True)
     value = bucket_policy.STORED.encode(policy)
     await exchange.services.meta.set_bucket_setting(
         exchange.bucket, bucket_policy.STORED.aspect, value
@@ -49,8 +52,13 @@ async def delete_policy(exchange: Exchange) -> Reply:
 
 
 async def get_policy_status(exchange: Exchange) -> Reply:
-    """GetBucketPolicyStatus."""
-    return xml_reply(document("PolicyStatus", flag("IsPublic", _policy(exchange).is_public)))
+    """GetBucketPolicyStatus: whether policy or ACL open the bucket to everybody."""
+    policy = bucket_policy.STORED.of(exchange.settings)
+    present = acl.STORED.of(exchange.settings) if _has_acls(exchange) else None
+    is_public = (policy is not None and policy.is_public) or (
+        present is not None and acl.is_public(present.grants)
+    )
+    return xml_reply(document("PolicyStatus", flag("IsPublic", is_public)))
 
 
 def _policy(exchange: Exchange) -> bucket_policy.BucketPolicy:

@@ -89,6 +89,9 @@ async def create_bucket(exchange: Exchange) -> Reply:
         present = await services.buckets.get(name)
         if not owns(exchange.identity, present.record):
             raise S3Error("BucketAlreadyExists", fields={"BucketName": name}) from error
+        if present.settings.get(acl.STORED.aspect) != settings.get(acl.STORED.aspect):
+            # Another ACL than it has; the suite of Ceph wants just this of the two codes.
+            raise S3Error("BucketAlreadyExists", fields={"BucketName": name}) from error
         if services.region != "us-east-1" or settings:
             raise S3Error("BucketAlreadyOwnedByYou", fields={"BucketName": name}) from error
     return Reply(200, {"Location": f"/{name}", "x-amz-bucket-arn": documents.bucket_arn(name)})

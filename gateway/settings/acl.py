@@ -171,6 +171,16 @@ def canned_grants(
     return tuple(grants)
 
 
+def gives_only_to(asked: AskedAcl, canonical_id: str) -> bool:
+    """Whether nobody but the writer and the bucket's owner, *canonical_id*, gets anything."""
+    if asked.canned:
+        return asked.canned in _AMONG_OWNERS
+    return all(one.id == canonical_id for one in asked.grants)
+
+
+_AMONG_OWNERS = frozenset({PRIVATE, "bucket-owner-read", BUCKET_OWNER_FULL_CONTROL})
+
+
 def is_public(grants: Sequence[Grant]) -> bool:
     """Whether everybody gets something, or all who have an account."""
     return any(grant.grantee in PUBLIC_GROUPS for grant in grants)
@@ -187,8 +197,11 @@ def of_owner(owner: Person) -> tuple[Grant, ...]:
 
 
 def render(owner: Person, grants: Sequence[Grant]) -> bytes:
-    """AccessControlPolicy."""
-    shown = "".join(map(_grant, grants))
+    """AccessControlPolicy: groups first, the owner last."""
+    ordered = sorted(
+        grants, key=lambda grant: (grant.grantee not in _GROUP_URIS, grant.grantee == owner.id)
+    )
+    shown = "".join(map(_grant, ordered))
     person = element("ID", owner.id) + optional("DisplayName", owner.display_name)
     return document(
         "AccessControlPolicy",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import msgspec
 
 from ...core.access.conditions import Condition
@@ -33,6 +35,8 @@ class BucketPolicy(msgspec.Struct, frozen=True):
 
     text: str
     is_public: bool
+    binds_owner: bool = False
+    """What it denies of looking after it, it denies the owner's account too."""
 
     def compiled(self, bucket: str) -> Policy:
         """The policy, ready to be asked."""
@@ -65,9 +69,23 @@ def is_public(statement: Statement) -> bool:
     return everyone and not any(map(_narrows, statement.conditions))
 
 
+def _is_narrow_network(text: str) -> bool:
+    """Whether an address range is small enough to mean somebody."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return network.prefixlen >= _NARROW_BITS[network.version]
+
+
+_NARROW_BITS = {4: 8, 6: 32}
+
+
 def _narrows(condition: Condition) -> bool:
     if condition.key not in _NARROWING or condition.negated or condition.if_exists:
         return False
+    if condition.quantifier == "forallvalues" or condition.operator == "null":
+        return False  # they hold for requests that say nothing of it
     if condition.key == "aws:sourceip":
-        return not any(value.endswith("/0") for value in condition.values)
+        return all(map(_is_narrow_network, condition.values))
     return not any("*" in value or "?" in value or "${" in value for value in condition.values)

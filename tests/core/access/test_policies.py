@@ -18,6 +18,7 @@ from craqen.core.access.policy import (
     Asker,
     Effect,
     Policy,
+    identity_policy,
     parse_bucket_policy,
     parse_identity_policy,
     parse_trust_policy,
@@ -28,6 +29,10 @@ ROOT = Asker("111111111111", ("arn:aws:iam::111111111111:root",), is_account=Tru
 STRANGER = Asker("222222222222", ("arn:aws:iam::222222222222:user/eve",))
 NOBODY = Asker("", ())
 OBJECT = "arn:aws:s3:::b/folder/k"
+
+
+def nothing_known(key: str) -> None:
+    """The context of a request that says nothing."""
 
 
 def policy(*statements: dict[str, Any]) -> Policy:
@@ -193,6 +198,10 @@ def test_variables_in_conditions() -> None:
         json.dumps({"Statement": [allow(Condition={"StringWeird": {"a": "b"}})]}),
         json.dumps({"Statement": [allow(Condition={"IpAddress": {"aws:SourceIp": "nowhere"}})]}),
         "[" * 100_000,
+        '{"Statement": [], "Statement": []}',
+        '{"Statement": {"Effect": "Deny", "Effect": "Allow", "Action": "*", "Resource": "*"}}',
+        '{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": NaN}}',
+        json.dumps({"Statement": allow()}) + " " * 70_000,
     ],
 )
 def test_what_is_no_policy(text: str) -> None:
@@ -211,6 +220,49 @@ def test_what_is_no_policy_of_a_bucket() -> None:
         with pytest.raises(PolicyError):
             bucket_policy(statement)
     assert bucket_policy(allow(Principal="*", resource="arn:aws:s3:::b*"))
+
+
+def test_a_role_that_a_bucket_names_is_cut_as_its_own_rights_are() -> None:
+    session, role = "arn:aws:sts::111111111111:assumed-role/r/s", "arn:aws:iam::111111111111:role/r"
+    worker = Asker("111111111111", (session, role))
+    nothing = policy(allow("s3:PutObject"))
+    by_role = bucket_policy(allow(Principal={"AWS": role}))
+    by_session = bucket_policy(allow(Principal={"AWS": session}))
+    assert answer(worker, on=by_role) is Effect.ALLOW
+    assert answer(worker, on=by_role, boundary=nothing) is Effect.NOTHING
+    assert answer(worker, on=by_role, session=(nothing,)) is Effect.NOTHING
+    assert answer(worker, on=by_session, boundary=nothing, session=(nothing,)) is Effect.ALLOW
+    assert answer(on=bucket_policy(allow(Principal={"AWS": ANN.arns[0]})), boundary=nothing) is (
+        Effect.ALLOW
+    )
+
+
+def test_who_is_exempt_is_named_itself() -> None:
+    own = (policy(allow("s3:*")),)
+    account_alone = bucket_policy({**deny(), "NotPrincipal": {"AWS": "111111111111"}})
+    assert answer(identity=own, on=account_alone) is Effect.DENY
+    assert answer(ROOT, on=account_alone) is Effect.ALLOW
+    with pytest.raises(PolicyError):
+        bucket_policy({**allow(), "NotPrincipal": {"AWS": ANN.arns[0]}})
+
+
+def test_what_cannot_be_read_any_more_denies() -> None:
+    assert identity_policy('{"Statement":[]}').effect("s3:GetObject", OBJECT, nothing_known) is (
+        Effect.NOTHING
+    )
+    assert identity_policy("{").effect("s3:GetObject", OBJECT, nothing_known) is Effect.DENY
+
+
+def test_what_a_policy_asks_about() -> None:
+    one = policy(
+        allow(Condition={"StringEquals": {"s3:ExistingObjectTag/a": "b"}}),
+        allow("s3:PutObject", resource="arn:aws:s3:::b/${s3:ExistingObjectTag/a}"),
+        allow("s3:ListBucket"),
+    )
+    prefix = "s3:existingobjecttag/"
+    assert one.asks_for("s3:GetObject", prefix)
+    assert one.asks_for("s3:PutObject", prefix)
+    assert not one.asks_for("s3:ListBucket", prefix)
 
 
 def test_trust() -> None:

@@ -17,6 +17,7 @@ from craqen.core.identity.records import FIRST_ACCOUNT_ID
 from craqen.core.identity.store import IdentityStore
 from craqen.core.kv.embedded import EmbeddedStore
 
+TRUST = '{"Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
 POLICY = '{"Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
 
 
@@ -25,6 +26,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The data folder of a store."""
     (tmp_path / "kv").mkdir()
     (tmp_path / "policy.json").write_text(POLICY)
+    (tmp_path / "trust.json").write_text(TRUST)
     monkeypatch.setenv("CRAQEN_DATA_FOLDER", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -115,9 +117,9 @@ def test_accounts_and_keys_that_are_given(
 
 
 def test_roles_and_versions_of_policies(admin: Any) -> None:
-    admin("role create worker --trust policy.json --session-seconds 7200")
+    admin("role create worker --trust trust.json --session-seconds 7200")
     assert admin("role show worker")["session_seconds"] == 7200
-    admin("role trust worker policy.json")
+    admin("role trust worker trust.json")
     admin("policy create p policy.json")
     for _ in range(6):
         admin("policy update p policy.json")
