@@ -174,6 +174,13 @@ def list_parts(
     )
 
 
+def _owner_of(upload: Upload, bucket_owner: Person) -> Person:
+    acl = upload.attributes.acl
+    if acl is None or not acl.owner:
+        return bucket_owner
+    return Person(acl.owner, acl.owner_name)
+
+
 def list_multipart_uploads(
     query: ListQuery,
     uploads: Sequence[Upload],
@@ -184,11 +191,13 @@ def list_multipart_uploads(
     next_markers: tuple[bytes, str] | None,
     owner: Person,
 ) -> bytes:
-    """ListMultipartUploadsResult. *next_markers* (key, upload id) None: this is the last page."""
+    """ListMultipartUploadsResult. *next_markers* (key, upload id) None: this is the last page;
+    *owner*: of the bucket, and of the uploads that are nobody else's."""
     text = url_text if query.url_encoding else plain_text
     rows = "".join(
         f"<Upload><Key>{text(upload.key)}</Key>{_element('UploadId', upload.upload_id)}"
-        f"{owner.element('Initiator')}{owner.element('Owner')}"
+        f"{_owner_of(upload, owner).element('Initiator')}"
+        f"{_owner_of(upload, owner).element('Owner')}"
         f"{_element('StorageClass', upload.attributes.storage_class)}"
         f"<Initiated>{iso_milliseconds(upload.initiated_ns)}</Initiated>"
         f"{_algorithm(upload.checksum_algorithm, upload.checksum_type)}</Upload>"

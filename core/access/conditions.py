@@ -9,10 +9,12 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from functools import lru_cache
 
 from .errors import PolicyError
 from .patterns import Pattern, matches_glob
+
+ADDRESSES_KEPT_MAX = 1024  # taken apart, of those who ask
 
 Values = tuple[str, ...]
 Context = Callable[[str], Values | None]
@@ -22,47 +24,113 @@ Test = Callable[[str, str], bool]
 """(the request's value, the policy's value)"""
 
 
-class Condition(NamedTuple):
-    """One key of one operator."""
+Fits = Callable[[str, Context], bool]
+"""(a value of the request, the request): whether it fits any value of the policy."""
 
-    key: str
-    quantifier: str
-    """``forallvalues``, ``foranyvalue`` or empty."""
-    operator: str
-    negated: bool
-    if_exists: bool
-    values: Values
+
+class Condition:
+    """One key of one operator, compiled."""
+
+    __slots__ = (
+        "_absent", "_every", "_fits", "if_exists", "key", "negated", "operator", "quantifier",
+        "values",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: str,
+        quantifier: str,
+        operator: str,
+        negated: bool,
+        if_exists: bool,
+        values: Values,
+    ) -> None:
+        """*quantifier*: ``forallvalues``, ``foranyvalue`` or empty. Raises PolicyError."""
+        self.key = key
+        self.quantifier = quantifier
+        self.operator = operator
+        self.negated = negated
+        self.if_exists = if_exists
+        self.values = values
+        _check(self)
+        self._fits: Fits
+        self._absent = (
+            if_exists or quantifier == "forallvalues" or (negated and quantifier != "foranyvalue")
+        )
+        self._every = quantifier == "forallvalues" or (negated and not quantifier)
+        if operator == "null":
+            wanted = {value.lower() for value in values}
+            self._absent, present = "true" in wanted, "false" in wanted
+            self._every, self._fits = True, lambda value, context: present
+        else:
+            self._fits = _compiled(operator, values)
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether it is nothing but "one of the values"."""
+        return not (self.negated or self.quantifier or self.if_exists or self.operator == "null")
+
+    def merged(self, other: Condition) -> Condition:
+        """What holds where either does; both can merge, on one key by one operator."""
+        values = tuple(dict.fromkeys(self.values + other.values))
+        return Condition(self.key, "", self.operator, False, False, values)
 
     def holds(self, context: Context) -> bool:
         """Whether the request satisfies it."""
         found = context(self.key)
-        if self.operator == "null":
-            wanted = {value.lower() for value in self.values}
-            return ("true" if not found else "false") in wanted
         if not found:
-            return (
-                self.if_exists
-                or self.quantifier == "forallvalues"
-                or (self.negated and self.quantifier != "foranyvalue")
-            )
-        if self.quantifier == "forallvalues":
-            return all(self._accepts(value, context) for value in found)
-        if self.quantifier == "foranyvalue":
-            return any(self._accepts(value, context) for value in found)
-        if self.negated:
-            return all(self._accepts(value, context) for value in found)
-        return any(self._accepts(value, context) for value in found)
+            return self._absent
+        if len(found) == 1:
+            return self._fits(found[0], context) != self.negated
+        held = (self._fits(value, context) != self.negated for value in found)
+        return all(held) if self._every else any(held)
 
-    def _accepts(self, value: str, context: Context) -> bool:
-        matched = any(self._matches(value, wanted, context) for wanted in self.values)
-        return matched != self.negated
 
-    def _matches(self, value: str, wanted: str, context: Context) -> bool:
-        if self.operator in ("stringlike", "arnlike"):
-            return _like(value, wanted, context)
-        if "${" in wanted:
-            wanted = _substituted(wanted, context)
-        return _TESTS[self.operator](value, wanted)
+def _compiled(operator: str, values: Values) -> Fits:
+    """What depends on the policy alone is done here, once."""
+    fixed = not any("${" in value for value in values)
+    if operator in ("stringlike", "arnlike"):
+        return lambda value, context: any(_like(value, wanted, context) for wanted in values)
+    if fixed and operator == "stringequals":
+        wanted_values = frozenset(values)
+        return lambda value, context: value in wanted_values
+    if fixed and operator == "ipaddress":
+        networks = [_bits_of_network(value) for value in values]
+        return lambda value, context: _in_networks(value, networks)
+    test = _TESTS[operator]
+    if fixed:
+        return lambda value, context: any(test(value, wanted) for wanted in values)
+    return lambda value, context: any(
+        test(value, _substituted(wanted, context) if "${" in wanted else wanted)
+        for wanted in values
+    )
+
+
+def _bits_of_network(text: str) -> tuple[int, int, int]:
+    network = ipaddress.ip_network(text, strict=False)
+    return network.version, int(network.network_address), int(network.netmask)
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
+def _bits_of_address(text: str) -> tuple[int, int] | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.version, int(address)
+
+
+def _in_networks(value: str, networks: list[tuple[int, int, int]]) -> bool:
+    found = _bits_of_address(value)
+    if found is None:
+        return False
+    version, bits = found
+    for other, network, mask in networks:
+        if version == other and bits & mask == network:
+            return True
+    return False
 
 
 def parse_conditions(block: object) -> tuple[Condition, ...]:
@@ -76,9 +144,7 @@ def parse_conditions(block: object) -> tuple[Condition, ...]:
         quantifier, operator, negated, if_exists = _operator(name)
         for key, values in keys.items():
             texts = _texts(values)
-            condition = Condition(key.lower(), quantifier, operator, negated, if_exists, texts)
-            _check(condition)
-            found.append(condition)
+            found.append(Condition(key.lower(), quantifier, operator, negated, if_exists, texts))
     return tuple(found)
 
 

@@ -32,7 +32,7 @@ _SPECIAL = frozenset("*?")
 class Pattern:
     """One pattern, ready to be held against texts."""
 
-    __slots__ = ("_fixed", "_pieces", "_plain", "_prefix", "text")
+    __slots__ = ("_fixed", "_pieces", "_plain", "_prefix", "begins", "ends", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -43,6 +43,10 @@ class Pattern:
         if self._pieces is None and text.endswith("*") and not _SPECIAL.intersection(text[:-1]):
             self._prefix = text[:-1]
         self._fixed = _Glob(_tokens(text)) if self._pieces is None else None
+        self.begins = _literal_start(text)
+        """With this begins whatever matches, in every request."""
+        self.ends = text if self._plain else _literal_end(text)
+        """With this it ends."""
 
     @property
     def prefix(self) -> str | None:
@@ -128,7 +132,7 @@ class _Segment:
 class _Glob:
     """Segments with any text between them."""
 
-    __slots__ = ("_alone", "_first", "_last", "_least", "_middle")
+    __slots__ = ("_alone", "_end", "_first", "_last", "_least", "_middle", "_start")
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         runs: list[list[Token]] = [[]]
@@ -142,8 +146,13 @@ class _Glob:
         self._first, self._last = segments[0], segments[-1]
         self._middle = [segment for segment in segments[1:-1] if segment.length]
         self._least = sum(segment.length for segment in segments)
+        # The plain text at both ends: most texts are told apart by it.
+        self._start = tokens[0] if tokens and isinstance(tokens[0], str) else ""
+        self._end = tokens[-1] if tokens and isinstance(tokens[-1], str) else ""
 
     def matches(self, text: str) -> bool:
+        if not text.endswith(self._end) or not text.startswith(self._start):
+            return False
         size = len(text)
         if self._alone:
             return size == self._least and self._first.is_at(text, 0)
@@ -178,6 +187,18 @@ def _tokens(pattern: str) -> list[Token]:
     if start < len(pattern):
         tokens.append(pattern[start:])
     return tokens
+
+
+def _literal_start(text: str) -> str:
+    for special in ("*", "?", "${"):
+        text = text.partition(special)[0]
+    return text
+
+
+def _literal_end(text: str) -> str:
+    for special in ("*", "?", "}"):  # a brace may close a variable
+        text = text.rpartition(special)[2]
+    return text
 
 
 def _pieces(text: str) -> list[tuple[bool, str]]:

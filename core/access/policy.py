@@ -9,7 +9,7 @@ from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .conditions import Condition, Context, parse_conditions, variable
+from .conditions import Condition, Context, Values, parse_conditions, variable
 from .errors import PolicyError
 from .patterns import Pattern, matches_glob
 
@@ -58,6 +58,10 @@ class Asker(NamedTuple):
     provider: str = ""
     """ARN of an identity provider that vouches for it."""
 
+    def names(self) -> tuple[str, ...]:
+        """All names under which a statement may find it."""
+        return (self.account_id, self.canonical_id, self.provider, *self.arns)
+
     @property
     def is_session(self) -> bool:
         """Whether it is a session of a role."""
@@ -91,6 +95,10 @@ class Principals(NamedTuple):
     federated: frozenset[str]
     services: frozenset[str]
 
+    def names(self) -> frozenset[str]:
+        """All who are named, everyone apart."""
+        return self.accounts | self.arns | self.canonical | self.federated
+
 
 class Statement(NamedTuple):
     """One statement."""
@@ -123,25 +131,94 @@ class Statement(NamedTuple):
     def covers(self, resource: str, context: Context) -> bool:
         """Whether resource and conditions are those of the request."""
         if self.resources:
-            matched = any(
-                pattern.matches(resource, lambda name: variable(name, context))
-                for pattern in self.resources
-            )
-            if matched == self.resources_negated:
+            for pattern in self.resources:
+                if pattern.matches(resource, lambda name: variable(name, context)):
+                    if self.resources_negated:
+                        return False
+                    break
+            else:
+                if not self.resources_negated:
+                    return False
+        for condition in self.conditions:
+            if not condition.holds(context):
                 return False
-        return all(condition.holds(context) for condition in self.conditions)
+        return True
 
 
-_Rows = list[tuple[tuple[str, ...] | None, Statement]]
-"""Statements, each behind what a resource must begin with for it to matter; None: anything."""
+class _Row(NamedTuple):
+    """A statement, behind how a resource must begin and end for it to matter; None: anyhow."""
+
+    starts: tuple[str, ...] | None
+    ends: tuple[str, ...] | None
+    statement: Statement
 
 
-def _row(statement: Statement) -> tuple[tuple[str, ...] | None, Statement]:
-    prefixes = [pattern.prefix for pattern in statement.resources]
-    if not prefixes or statement.resources_negated:
-        return None, statement
-    known = tuple(prefix for prefix in prefixes if prefix is not None)
-    return (known if len(known) == len(prefixes) else None), statement
+def _row(statement: Statement) -> _Row:
+    if not statement.resources or statement.resources_negated:
+        return _Row(None, None, statement)
+    ends: tuple[str, ...] | None = tuple(pattern.ends for pattern in statement.resources)
+    return _Row(
+        tuple(pattern.begins for pattern in statement.resources),
+        None if ends is None or "" in ends else ends,
+        statement,
+    )
+
+
+def _merged(statements: Sequence[Statement]) -> list[Statement]:
+    """*statements* about one action, with those made one that differ in the values of their only
+    condition: what any of them says, it says."""
+    found: dict[object, Statement] = {}
+    for number, statement in enumerate(statements):
+        kind: object = number
+        if len(statement.conditions) == 1 and statement.conditions[0].can_merge:
+            condition = statement.conditions[0]
+            kind = (
+                statement.effect,
+                statement.principals,
+                statement.principals_negated,
+                tuple(pattern.text for pattern in statement.resources),
+                statement.resources_negated,
+                condition.key,
+                condition.operator,
+            )
+        known = found.get(kind)
+        if known is not None:
+            together = known.conditions[0].merged(statement.conditions[0])
+            statement = known._replace(conditions=(together,))
+        found[kind] = statement
+    return list(found.values())
+
+
+class _Rows:
+    """The statements of a policy that are about one action, by whom they name."""
+
+    __slots__ = ("_by_name", "_for_all")
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        self._for_all: list[_Row] = []
+        self._by_name: dict[str, list[_Row]] = {}
+        for statement in _merged(statements):
+            row, principals = _row(statement), statement.principals
+            if principals is None or principals.everyone or statement.principals_negated:
+                self._for_all.append(row)
+                continue
+            for name in principals.names():
+                self._by_name.setdefault(name, []).append(row)
+
+    def about(self, resource: str, asker: Asker | None) -> list[Statement]:
+        """Statements that may cover *resource* and name *asker*; some perhaps twice."""
+        begins, finishes = resource.startswith, resource.endswith
+        found = [
+            one
+            for starts, ends, one in self._for_all
+            if (starts is None or begins(starts)) and (ends is None or finishes(ends))
+        ]
+        if asker is not None and self._by_name:
+            for name in asker.names():
+                for starts, ends, one in self._by_name.get(name, ()):
+                    if (starts is None or begins(starts)) and (ends is None or finishes(ends)):
+                        found.append(one)
+        return found
 
 
 class Policy:
@@ -157,7 +234,8 @@ class Policy:
     def effect(self, action: str, resource: str, context: Context) -> Effect:
         """What an identity's policy says; its statements have no principals."""
         found = Effect.NOTHING
-        for statement in self._candidates(action, resource):
+        context = _remembering(context)
+        for statement in self._candidates(action, resource, None):
             if statement.effect is Effect.ALLOW and found is Effect.ALLOW:
                 continue
             if statement.covers(resource, context):
@@ -172,7 +250,8 @@ class Policy:
         """What a resource's policy says of *asker*, and how closely the statement that allows it
         names it."""
         closest = Named.NOT
-        for statement in self._candidates(action, resource):
+        context = _remembering(context)
+        for statement in self._candidates(action, resource, asker):
             named = _named(statement, asker)
             if named is Named.NOT or (statement.effect is Effect.ALLOW and named <= closest):
                 continue
@@ -200,16 +279,28 @@ class Policy:
                 self._asks[key] = found
         return found
 
-    def _candidates(self, action: str, resource: str) -> Sequence[Statement]:
+    def _candidates(self, action: str, resource: str, asker: Asker | None) -> list[Statement]:
         """Statements that may cover the request. With a hundred of them, this is what costs."""
         rows = self._rows.get(action)
         if rows is None:
             lowered = action.lower()
-            rows = [_row(one) for one in self.statements if one.covers_action(lowered)]
+            rows = _Rows([one for one in self.statements if one.covers_action(lowered)])
             if len(self._rows) < ACTIONS_REMEMBERED_MAX:
                 self._rows[action] = rows
-        begins = resource.startswith
-        return [statement for prefixes, statement in rows if prefixes is None or begins(prefixes)]
+        return rows.about(resource, asker)
+
+
+def _remembering(context: Context) -> Context:
+    """*context*, asked once for each key."""
+    known: dict[str, Values | None] = {}
+
+    def lookup(key: str) -> Values | None:
+        if key in known:
+            return known[key]
+        value = known[key] = context(key)
+        return value
+
+    return lookup
 
 
 def _named(statement: Statement, asker: Asker) -> Named:

@@ -158,6 +158,13 @@ def test_uploads_in_parts_are_theirs_who_began_them(
     upload = client.create_multipart_upload(**named, ACL="public-read")["UploadId"]
     part = client.upload_part(**named, UploadId=upload, PartNumber=1, Body=b"x")
     assert client.list_parts(**named, UploadId=upload)["Owner"]["ID"] == canonical_id
+    own = s3.create_multipart_upload(Bucket=open_bucket, Key="own")["UploadId"]
+    listed = s3.list_multipart_uploads(Bucket=open_bucket)["Uploads"]
+    assert [(one["Key"], one["Owner"]["ID"] == canonical_id) for one in listed] == [
+        ("own", False),
+        ("parts", True),
+    ]
+    s3.abort_multipart_upload(Bucket=open_bucket, Key="own", UploadId=own)
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
     client.complete_multipart_upload(**named, UploadId=upload, MultipartUpload=parts)
     acl = client.get_object_acl(**named)
