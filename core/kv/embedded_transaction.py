@@ -200,9 +200,7 @@ class EmbeddedTransaction(EmbeddedSnapshot):
                 begin,
                 end,
                 [],
-                frozenset(
-                    key for key in buffer.values if begin <= key < end and buffer.covers(key)
-                ),
+                frozenset(key for key in buffer.keys_in(begin, end) if buffer.covers(key)),
                 tuple(buffer.cleared),
             )
             if reverse:

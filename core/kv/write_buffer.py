@@ -6,8 +6,9 @@ buffer keeps the three apart so that the order in which they were called does no
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from ..limits import KV_KEY_BYTES_MAX, KV_TRANSACTION_BYTES_MAX, KV_VALUE_BYTES_MAX
@@ -29,6 +30,7 @@ Known = bytes | int | None
 """What a transaction wrote to a key: a value, a number to add to the stored one, or None."""
 
 _UNTOUCHED: Final = object()
+_INSERTED_MAX: Final = 32  # keys put into order one by one; more are sorted together
 
 
 class WriteBuffer:
@@ -40,6 +42,7 @@ class WriteBuffer:
     """
 
     __slots__ = (
+        "_ordered",
         "_stamped_hull",
         "cleared",
         "conflicts",
@@ -51,6 +54,8 @@ class WriteBuffer:
 
     def __init__(self) -> None:
         self.values: dict[bytes, Known] = {}
+        self._ordered: list[bytes] = []
+        """The first keys of ``values``, ascending; the others follow at the next range read."""
         self.cleared: list[Range] = []
         self.stamped_values: dict[bytes, tuple[bytes, bytes]] = {}
         self.stamped_keys: list[tuple[bytes, bytes, bytes]] = []
@@ -86,9 +91,10 @@ class WriteBuffer:
         if begin >= end:
             return
         self.grow(len(begin) + len(end))
-        for table in (self.values, self.stamped_values):
-            for key in [key for key in table if begin <= key < end]:
-                del table[key]
+        for key in self.keys_in(begin, end):
+            self._forget(key)
+        for key in [key for key in self.stamped_values if begin <= key < end]:
+            del self.stamped_values[key]
         self.stamped_keys = [
             stamped
             for stamped in self.stamped_keys
@@ -127,7 +133,8 @@ class WriteBuffer:
         stamped = stamped_key_bounds(prefix, suffix)[0]
         check_value(stamped)
         self.grow(len(key) + len(stamped))
-        self.values.pop(key, None)
+        if key in self.values:
+            self._forget(key)
         self.stamped_values[key] = (prefix, suffix)
 
     def add_conflict_range(self, begin: bytes, end: bytes) -> None:
@@ -180,11 +187,36 @@ class WriteBuffer:
             if begin < high and low < end:
                 raise unreadable_error()
 
+    def keys_in(self, begin: bytes, end: bytes) -> list[bytes]:
+        """Keys of ``values`` in ``[begin, end)``, ascending."""
+        ordered = self._in_order()
+        return ordered[bisect_left(ordered, begin) : bisect_left(ordered, end)]
+
+    def _in_order(self) -> list[bytes]:
+        """All keys. A transaction reads many ranges between its writes: each read pays for the
+        keys since the last one, not for all."""
+        ordered = self._ordered
+        missing = len(self.values) - len(ordered)
+        if missing > _INSERTED_MAX:
+            ordered.extend(islice(reversed(self.values), missing))
+            ordered.sort()
+        elif missing:
+            for key in islice(reversed(self.values), missing):
+                insort(ordered, key)
+        return ordered
+
+    def _forget(self, key: bytes) -> None:
+        ordered = self._in_order()
+        del ordered[bisect_left(ordered, key)]
+        del self.values[key]
+
     def touches(self, begin: bytes, end: bytes) -> bool:
         """Tell whether anything written can change what a read of ``[begin, end)`` sees."""
-        return any(begin <= key < end for key in self.values) or any(
-            begin < high and low < end for low, high in self.cleared
-        )
+        ordered = self._in_order()
+        index = bisect_left(ordered, begin)
+        if index < len(ordered) and ordered[index] < end:
+            return True
+        return any(begin < high and low < end for low, high in self.cleared)
 
     def merge(
         self, stored: Iterable[KeyValue], begin: bytes, end: bytes, *, reverse: bool
@@ -193,7 +225,9 @@ class WriteBuffer:
 
         *stored* must be the pairs of that range in the order asked for; it is consumed lazily.
         """
-        own = sorted((key for key in self.values if begin <= key < end), reverse=reverse)
+        own = self.keys_in(begin, end)
+        if reverse:
+            own.reverse()
         position = 0
         for key, value in stored:
             while position < len(own) and (own[position] > key if reverse else own[position] < key):

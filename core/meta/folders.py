@@ -12,13 +12,13 @@ read that or its entry: so one of the two conflicts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from ..kv.store import ReadTransaction, Transaction
 from .context import MetaContext
-from .records import Inode, InodeType, Owner
+from .records import Bucket, Inode, InodeType, Owner, Versioning
 from .schema import (
     ENTRY_EXPLICIT,
     Entry,
@@ -215,6 +215,16 @@ async def prune(
             tx.clear(hidden_folder_key(directory.parent_id, directory.name))
             clear_directory(tx, directory_id)
         directory_id = directory.parent_id
+
+
+async def prune_all(
+    context: MetaContext, tx: Transaction, directory_ids: Iterable[int], bucket: Bucket
+) -> None:
+    """``prune`` for many folders, after all that was to be removed from them is."""
+    versioned = bucket.versioning is not Versioning.NEVER
+    for directory_id in directory_ids:
+        if await tx.get(inode_key(directory_id)) is not None:  # else it went with one below it
+            await prune(context, tx, directory_id, bucket.inode_id, versioned=versioned)
 
 
 async def make_explicit(tx: Transaction, directory: Inode, *, explicit: bool = True) -> None:

@@ -26,6 +26,7 @@ from .folders import (
     make_directories,
     make_explicit,
     prune,
+    prune_all,
 )
 from .records import (
     NO_CONDITIONS,
@@ -77,7 +78,7 @@ from .versions import (
 )
 
 BULK_DELETES_PER_TRANSACTION = 1000
-DELETES_PER_TRANSACTION = 50  # reading among one's own writes costs the square of their number
+DELETES_PER_TRANSACTION = 250
 
 
 def missing(bucket: str, key: bytes) -> NotFoundError:
@@ -231,17 +232,22 @@ def ids_of_put(key: bytes) -> int:
 
 
 async def remove_object(
-    context: MetaContext, tx: Transaction, bucket: Bucket, deletion: Deletion
+    context: MetaContext,
+    tx: Transaction,
+    bucket: Bucket,
+    deletion: Deletion,
+    touched: set[int] | None = None,
 ) -> DeleteOutcome:
-    """Carry *deletion* out inside *tx*. Raises PreconditionFailedError, NotFoundError (a condition
-    asks for presence), ObjectLockedError, before anything is written for the key."""
+    """Carry *deletion* out inside *tx*. *touched* takes the folder, which the caller prunes after
+    many deletions; None: it is pruned here. Raises PreconditionFailedError, NotFoundError (a
+    condition asks for presence), ObjectLockedError, before anything is written for the key."""
     if deletion.version_id and deletion.version_id != NULL:
         parse_version_id(deletion.version_id)
     if bucket.versioning == Versioning.NEVER:
         if deletion.version_id not in ("", NULL):
             return DeleteOutcome(False, deletion.version_id)
     elif deletion.version_id:
-        return await _remove_named(context, tx, bucket, deletion)
+        return await _remove_named(context, tx, bucket, deletion, touched)
     key = deletion.key
     directories, name = split_key(key)
     directory_id = await find_directory(tx, bucket.inode_id, directories)
@@ -272,12 +278,19 @@ async def remove_object(
         await remove_entry(tx, directory_id, name)
         context.touch_directory(tx, directory_id)
         context.tell_entry(tx, directory_id, name, old.inode_id)
-    await prune(context, tx, directory_id, bucket.inode_id, versioned=versioned)
+    if touched is None:
+        await prune(context, tx, directory_id, bucket.inode_id, versioned=versioned)
+    else:
+        touched.add(directory_id)
     return outcome
 
 
 async def _remove_named(
-    context: MetaContext, tx: Transaction, bucket: Bucket, deletion: Deletion
+    context: MetaContext,
+    tx: Transaction,
+    bucket: Bucket,
+    deletion: Deletion,
+    touched: set[int] | None,
 ) -> DeleteOutcome:
     """Remove a version of an object of a versioned bucket for good; absent is no error."""
     sequence = parse_version_id(deletion.version_id)
@@ -308,7 +321,10 @@ async def _remove_named(
             await make_explicit(tx, directory)
     if outcome is None:
         return nothing
-    await prune(context, tx, directory_id, bucket.inode_id, versioned=True)
+    if touched is None:
+        await prune(context, tx, directory_id, bucket.inode_id, versioned=True)
+    else:
+        touched.add(directory_id)
     return outcome
 
 
@@ -438,16 +454,18 @@ class Objects:
                 if record.versioning == Versioning.NEVER:
                     done = await BulkDeletion(context, tx, record, group).run()
                 found: list[DeleteOutcome | Exception] = []
+                touched: set[int] = set()
                 for deletion, outcome in zip(group, done, strict=True):
                     if outcome is not None:
                         found.append(outcome)
                         continue
                     try:
-                        found.append(await remove_object(context, tx, record, deletion))
+                        found.append(await remove_object(context, tx, record, deletion, touched))
                     except CallerError as error:
                         # Conditions and locks are checked before anything is written for the key;
                         # other errors are the transaction's, not the key's.
                         found.append(error)
+                await prune_all(context, tx, touched, record)
                 return found
 
             # Nothing is made where nothing is kept.

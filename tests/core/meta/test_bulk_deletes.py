@@ -157,3 +157,60 @@ def test_a_versioned_bucket_keeps_what_is_deleted() -> None:
         assert (await store.usage("bucket")).objects == 2
 
     asyncio.run(scenario())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    puts=st.lists(KEYS, max_size=8),
+    suspended=st.booleans(),
+    deletions=st.lists(st.tuples(KEYS, st.integers(0, 9)), max_size=12),
+)
+def test_as_one_by_one_where_versions_are_kept(
+    puts: list[str], suspended: bool, deletions: list[tuple[str, int]]
+) -> None:
+    """The number says which of the bucket's versions goes; past the last one: the key is
+    deleted."""
+
+    async def prepared() -> tuple[LocalMetaStore, list[Deletion]]:
+        store = await open_store(puts[:3], ["a"], False)
+        await store.set_bucket_versioning("bucket", enabled=True)
+        for key in puts:
+            await store.put_object(
+                "bucket", key.encode(), NewContent(1, b"x"), ObjectAttributes(etag="e"), Owner()
+            )
+        for key in puts[::3]:
+            await store.delete_object("bucket", key.encode())
+        if suspended:
+            await store.set_bucket_versioning("bucket", enabled=False)
+        rows = (await store.list_object_versions("bucket")).entries
+        named = [
+            Deletion(rows[number].key, version_id=rows[number].version_id)
+            if number < len(rows)
+            else Deletion(key.encode())
+            for key, number in deletions
+        ]
+        return store, named
+
+    async def versions(store: LocalMetaStore) -> list[Any]:
+        rows = (await store.list_object_versions("bucket")).entries
+        return [(row.key, row.version_id, row.is_latest, row.inode is None) for row in rows]
+
+    async def at_once() -> list[Any]:
+        store, named = await prepared()
+        outcomes = await store.delete_objects("bucket", named)
+        return [*map(told, outcomes), await versions(store), await state(store)]
+
+    async def one_by_one() -> list[Any]:
+        store, named = await prepared()
+        outcomes: list[Any] = []
+        for deletion in named:
+            try:
+                outcome = await store.delete_object(
+                    "bucket", deletion.key, version_id=deletion.version_id
+                )
+                outcomes.append(outcome)
+            except CraqenError as error:
+                outcomes.append(type(error))
+        return [*outcomes, await versions(store), await state(store)]
+
+    assert asyncio.run(at_once()) == asyncio.run(one_by_one())
