@@ -19,7 +19,8 @@ from .conditions import check_conditions
 from .context import MetaContext
 from .extents import cut_range, end_of
 from .folders import find_directory
-from .objects import find_object, find_place, ids_of_put, missing, swap_object
+from .object_lookup import find_object, missing
+from .objects import find_place, ids_of_put, swap_object
 from .records import (
     NO_CONDITIONS,
     AppendPoint,

@@ -2,7 +2,7 @@
 many keys at a time, and then written. Deletions one by one would read among their own writes, which
 costs the square of their number.
 
-Rules are those of ``objects.remove_object``.
+Rules are those of ``object_removal.remove_object``.
 """
 
 from __future__ import annotations

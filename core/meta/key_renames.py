@@ -13,7 +13,8 @@ from ..kv.store import ReadTransaction, Transaction
 from .conditions import check_conditions
 from .context import MetaContext
 from .folders import find_directory, make_directories, prune
-from .objects import find_place, missing
+from .object_lookup import missing
+from .objects import find_place
 from .records import (
     NO_CONDITIONS,
     Bucket,

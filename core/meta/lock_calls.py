@@ -10,7 +10,7 @@ from ..errors import BucketStateError, ConflictError, InvalidArgumentError
 from ..kv.store import Transaction
 from .context import MetaContext
 from .locks import OFF, ON, check_new_lock, check_retention_change, lock_of
-from .objects import find_object
+from .object_lookup import find_object
 from .records import InodeType, Lock, ObjectAttributes
 from .schema import planned_range, unpack_number
 from .tree import changed, find_bucket

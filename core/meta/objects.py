@@ -11,23 +11,18 @@ import msgspec
 from ..errors import (
     CallerError,
     ConflictError,
-    DeleteMarkerError,
-    NotFoundError,
-    VersionNotFoundError,
 )
 from ..kv.store import ReadTransaction, Transaction
 from .bulk_deletes import BulkDeletion
 from .conditions import check_conditions
 from .context import MetaContext
 from .folders import (
-    find_any_directory,
-    find_directory,
-    make_any_directories,
     make_directories,
     make_explicit,
-    prune,
     prune_all,
 )
+from .object_lookup import find_object
+from .object_removal import remove_object
 from .records import (
     NO_CONDITIONS,
     Bucket,
@@ -45,130 +40,28 @@ from .records import (
 )
 from .schema import (
     Entry,
-    decode_entry,
-    decode_inode,
     decode_part_sizes,
-    directory_prefix,
     inline_key,
-    inode_key,
     part_sizes_key,
     part_sizes_range,
 )
 from .tree import (
-    drop_link,
     find_bucket,
     find_entry,
     find_inode,
     make_object_inode,
     put_inode,
-    remove_entry,
     split_key,
 )
-from .version_ids import NULL, parse_version_id
 from .versions import (
     Slot,
     content_of,
     enter,
     entry_version_id,
-    find_row,
-    is_version,
-    mark_deleted,
-    newest_row,
-    remove_version,
 )
 
 BULK_DELETES_PER_TRANSACTION = 1000
 DELETES_PER_TRANSACTION = 250
-
-
-def missing(bucket: str, key: bytes) -> NotFoundError:
-    """The error for an absent object."""
-    return NotFoundError(f"object {bucket}/{key.decode(errors='replace')}: does not exist")
-
-
-class Found(NamedTuple):
-    """A version of an object."""
-
-    inode: Inode
-    version_id: str
-    """Empty if the bucket was never versioned."""
-
-
-async def find_object(
-    tx: ReadTransaction, bucket_name: str, key: bytes, version_id: str = ""
-) -> Found:
-    """The object's current version, or the one named; for ``dir/`` of an explicit directory without
-    content, the directory.
-
-    Raises BucketNotFoundError, NotFoundError, VersionNotFoundError, DeleteMarkerError,
-    InvalidArgumentError.
-    """
-    directories, name = split_key(key)
-    bucket = await find_bucket(tx, bucket_name)
-    if version_id:
-        return await _find_version(tx, bucket, key, version_id)
-    directory_id = await find_directory(tx, bucket.inode_id, directories)
-    versioned = bucket.versioning != Versioning.NEVER
-    if directory_id is not None:
-        value = await tx.get(directory_prefix(directory_id) + name)
-        if value is not None:
-            entry = decode_entry(value)
-            record = await tx.get(inode_key(entry.inode_id))
-            if record is None:
-                raise missing(bucket_name, key)
-            return Found(decode_inode(record), entry_version_id(entry) if versioned else "")
-        if name == b"" and directories:
-            directory = await find_inode(tx, directory_id)
-            if directory.explicit:
-                return Found(directory, NULL if versioned else "")
-    if versioned:
-        await _refuse_marker(tx, bucket, key)
-    raise missing(bucket_name, key)
-
-
-async def _refuse_marker(tx: ReadTransaction, bucket: Bucket, key: bytes) -> None:
-    """Raise DeleteMarkerError if that is why *key* has no entry."""
-    directories, name = split_key(key)
-    directory_id = await find_any_directory(tx, bucket.inode_id, directories)
-    if directory_id is None:
-        return
-    row = await newest_row(tx, Slot(bucket.versioning, directory_id, name))
-    if row is not None:
-        raise DeleteMarkerError(
-            f"object {bucket.name}/{key.decode(errors='replace')}: is deleted",
-            version_id=row.version_id,
-            modified_ns=row.record.since_ns,
-            named=False,
-        )
-
-
-async def _find_version(tx: ReadTransaction, bucket: Bucket, key: bytes, version_id: str) -> Found:
-    """A version by its id; the null version of a bucket that was never versioned is the object."""
-    sequence = parse_version_id(version_id)
-    directories, name = split_key(key)
-    directory_id = await find_any_directory(tx, bucket.inode_id, directories)
-    if directory_id is not None:
-        entry = await find_entry(tx, directory_id, name)
-        if entry is not None and is_version(entry, sequence):
-            return Found(await find_inode(tx, entry.inode_id), version_id)
-        row = await find_row(tx, Slot(bucket.versioning, directory_id, name), sequence)
-        if row is not None and row.is_marker:
-            raise DeleteMarkerError(
-                f"version {version_id}: is a delete marker",
-                version_id=version_id,
-                modified_ns=row.record.since_ns,
-                named=True,
-            )
-        if row is not None:
-            return Found(await find_inode(tx, row.record.inode_id), version_id)
-        if entry is None and sequence is None and name == b"" and directories:
-            directory = await find_inode(tx, directory_id)
-            if directory.explicit:
-                return Found(directory, version_id)
-    raise VersionNotFoundError(
-        f"object {bucket.name}/{key.decode(errors='replace')}: has no version {version_id}",
-        version_id=version_id,
-    )
 
 
 class Place(NamedTuple):
@@ -229,115 +122,6 @@ def ids_of_put(key: bytes) -> int:
     """How many ids putting or deleting *key* may draw: the folders, the object, and a copy of what
     it replaces."""
     return key.count(b"/") + 2
-
-
-async def remove_object(
-    context: MetaContext,
-    tx: Transaction,
-    bucket: Bucket,
-    deletion: Deletion,
-    touched: set[int] | None = None,
-) -> DeleteOutcome:
-    """Carry *deletion* out inside *tx*. *touched* takes the folder, which the caller prunes after
-    many deletions; None: it is pruned here. Raises PreconditionFailedError, NotFoundError (a
-    condition asks for presence), ObjectLockedError, before anything is written for the key."""
-    if deletion.version_id and deletion.version_id != NULL:
-        parse_version_id(deletion.version_id)
-    if bucket.versioning == Versioning.NEVER:
-        if deletion.version_id not in ("", NULL):
-            return DeleteOutcome(False, deletion.version_id)
-    elif deletion.version_id:
-        return await _remove_named(context, tx, bucket, deletion, touched)
-    key = deletion.key
-    directories, name = split_key(key)
-    directory_id = await find_directory(tx, bucket.inode_id, directories)
-    entry = None if directory_id is None else await find_entry(tx, directory_id, name)
-    old = None if entry is None else await find_inode(tx, entry.inode_id)
-    directory = None
-    if directory_id is not None and name == b"" and directories:
-        directory = await find_inode(tx, directory_id)
-        if old is None and not directory.explicit:
-            directory = None
-    what = f"object {bucket.name}/{key.decode(errors='replace')}"
-    check_conditions(deletion.conditions, old or directory, what)
-    outcome = DeleteOutcome(old is not None or directory is not None, deletion.version_id)
-    versioned = bucket.versioning != Versioning.NEVER
-    if versioned:
-        if directory_id is None:
-            directory_id = await make_any_directories(context, tx, bucket.inode_id, directories)
-        slot = Slot(bucket.versioning, directory_id, name)
-        row = await mark_deleted(context, tx, slot, entry, old)
-        outcome = DeleteOutcome(outcome.removed, row.version_id, True)
-    elif directory_id is None or not outcome.removed:
-        return outcome
-    elif old is not None:
-        await drop_link(context, tx, old)
-    if directory is not None:
-        await make_explicit(tx, directory, explicit=False)
-    if old is not None:
-        await remove_entry(tx, directory_id, name)
-        context.touch_directory(tx, directory_id)
-        context.tell_entry(tx, directory_id, name, old.inode_id)
-    if touched is None:
-        await prune(context, tx, directory_id, bucket.inode_id, versioned=versioned)
-    else:
-        touched.add(directory_id)
-    return outcome
-
-
-async def _remove_named(
-    context: MetaContext,
-    tx: Transaction,
-    bucket: Bucket,
-    deletion: Deletion,
-    touched: set[int] | None,
-) -> DeleteOutcome:
-    """Remove a version of an object of a versioned bucket for good; absent is no error."""
-    sequence = parse_version_id(deletion.version_id)
-    directories, name = split_key(deletion.key)
-    if deletion.conditions is not NO_CONDITIONS:
-        await _check_version(tx, bucket, deletion)
-    nothing = DeleteOutcome(False, deletion.version_id)
-    directory_id = await find_any_directory(tx, bucket.inode_id, directories)
-    if directory_id is None:
-        return nothing
-    before = await find_entry(tx, directory_id, name)
-    outcome = await remove_version(
-        context,
-        tx,
-        Slot(bucket.versioning, directory_id, name),
-        sequence,
-        bypass_governance=deletion.bypass_governance,
-    )
-    if name == b"" and directories:
-        # ``dir/``: the folder is explicit while that is current; one made by mkdir is its own null
-        # version, while it has no content.
-        directory = await find_inode(tx, directory_id)
-        entry = await find_entry(tx, directory_id, name)
-        if entry is None and directory.explicit and (sequence is None or before is not None):
-            await make_explicit(tx, directory, explicit=False)
-            outcome = outcome or DeleteOutcome(True, deletion.version_id)
-        elif entry is not None and entry != before:
-            await make_explicit(tx, directory)
-    if outcome is None:
-        return nothing
-    if touched is None:
-        await prune(context, tx, directory_id, bucket.inode_id, versioned=True)
-    else:
-        touched.add(directory_id)
-    return outcome
-
-
-async def _check_version(tx: ReadTransaction, bucket: Bucket, deletion: Deletion) -> None:
-    """Check the conditions against the version named."""
-    present: Inode | None = None
-    try:
-        found = await _find_version(tx, bucket, deletion.key, deletion.version_id)
-        present = found.inode
-    except NotFoundError:
-        pass
-    what = f"object {bucket.name}/{deletion.key.decode(errors='replace')}"
-    check_conditions(deletion.conditions, present, what)
 
 
 class Objects:
