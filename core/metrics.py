@@ -49,7 +49,8 @@ def _escaped(text: str) -> str:
 
 
 def listening_place(listen: str, number: int) -> tuple[str, int]:
-    """Host and port of process *number* (0: a manager) where ``metrics.listen`` says *listen*.
+    """Host and port of process *number* (0: a manager, below it: keepers) where ``metrics.listen``
+    says *listen*.
 
     Raises ConfigError.
     """

@@ -227,8 +227,8 @@ class MetricsOptions:
 
     listen: str = option(
         "",
-        "host:port where a manager answers GET /metrics; storage node N listens on that port + N. "
-        "Whoever can reach it can read it. Empty: nowhere.",
+        "host:port where a manager answers GET /metrics; storage node N listens on that port + N, "
+        "the keeper on the port below. Whoever can reach it can read it. Empty: nowhere.",
     )
 
 

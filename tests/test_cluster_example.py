@@ -63,10 +63,10 @@ def test_every_role_is_understood_on_every_host(role: Path) -> None:
 
 def test_the_roles_agree() -> None:
     configs = {role.stem: load_config(str(role), environment(HOSTS[0])) for role in ROLES}
-    assert set(configs) == {"gateway", "manager", "mount", "storage"}
+    assert set(configs) == {"gateway", "keeper", "manager", "mount", "storage"}
     assert len({(tuple(one.cluster.managers), one.data_folder) for one in configs.values()}) == 1
     # Storage nodes never open the metadata.
-    assert len({configs[name].kv.url for name in ("gateway", "manager", "mount")}) == 1
+    assert len({configs[name].kv.url for name in ("gateway", "keeper", "manager", "mount")}) == 1
     assert configs["storage"].kv.url == Config().kv.url
     assert configs["manager"].storage.replicas == 3
 

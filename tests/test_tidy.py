@@ -33,6 +33,7 @@ CORE_LAYERS = [
     {"lifecycle"},
     {"meta", "storage"},
     {"client"},
+    {"keeper"},
     {"fsck"},
     {"bench"},
     {"cli"},

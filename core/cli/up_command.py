@@ -95,6 +95,7 @@ def _processes(config: Config, config_file: str) -> list[list[ProcessSpec]]:
             spec(f"{GATEWAY} {number}", "gateway", "--worker", str(number))
             for number in range(1, workers + 1)
         ],
+        [spec("keeper", "keeper")],
     ]
     if config.mount.point:
         words = [config.mount.point]

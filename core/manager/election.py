@@ -17,14 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 
-from ..cluster.host import host_identity
+from ..cluster.host import process_identity, process_is_gone
 from ..cluster.records import Record
 from ..errors import CraqenError, DataLossError, RetryableError, UnavailableError
 from ..kv.store import KeyValueStore, ReadTransaction, Transaction
@@ -154,7 +152,7 @@ class Election:
                 if record != seen:
                     seen, since = record, self._now()
                 silent = self._now() - since >= self._lease_seconds
-                if record is None or not record.holder or silent or _is_gone(record):
+                if record is None or not record.holder or silent or process_is_gone(record.process):
                     if self._now() >= self._rest_until:
                         if await self._take(record):
                             return
@@ -277,30 +275,3 @@ async def _read_claim(tx: ReadTransaction) -> Claim | None:
         return msgspec.msgpack.decode(value, type=Claim)
     except msgspec.MsgspecError:
         return None  # of another version: it is advice, nothing rests on it
-
-
-def process_identity() -> str:
-    """Names this process for others on this host: boot, process namespace, id and start time."""
-    return f"{_namespace()} {os.getpid()} {_started(os.getpid())}"
-
-
-def _is_gone(record: LeaseRecord) -> bool:
-    """Whether the holder was a process of this host that is no more. Unknown: it is not."""
-    namespace, _, rest = record.process.rpartition(" ")
-    namespace, _, number = namespace.rpartition(" ")
-    if not number.isdigit() or namespace != _namespace():
-        return False
-    return _started(int(number)) != rest
-
-
-def _namespace() -> str:
-    return f"{host_identity()}/{Path('/proc/self/ns/pid').readlink()}"
-
-
-def _started(process_id: int) -> str:
-    """When a process began, in the kernel's ticks; empty: there is none."""
-    try:
-        text = Path(f"/proc/{process_id}/stat").read_text()
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[19]

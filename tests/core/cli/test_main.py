@@ -245,7 +245,7 @@ class TestUpWords:
         assert environment["UNRELATED"] == "kept"
         assert not [name for name in environment if name.startswith("CRAQEN_")]
 
-    def test_stages_are_manager_storage_gateway_and_the_mount_if_asked(self) -> None:
+    def test_stages_are_manager_storage_gateway_keeper_and_the_mount_if_asked(self) -> None:
         config = load_config(
             None,
             {
@@ -263,11 +263,13 @@ class TestUpWords:
             ["manager"],
             ["storage 1", "storage 2"],
             ["gateway 1", "gateway 2"],
+            ["keeper"],
             ["mount"],
         ]
         assert stages[1][1].words == (*common, "storage", *with_config, "--disk", "2")
         assert stages[2][0].words == (*common, "gateway", *with_config, "--worker", "1")
-        assert stages[3][0].words == (
+        assert stages[3][0].words == (*common, "keeper", *with_config)
+        assert stages[4][0].words == (
             *(*common, "mount", *with_config, "/mnt/store"),
             *("--path", "photos", "--read-only"),
         )

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from craqen.core.cluster.host import process_identity
 from craqen.core.cluster.records import NodeRecord, RoutingTable
 from craqen.core.cluster.store import change_table, read_table, replace_table
 from craqen.core.errors import OperatorError, UnavailableError
@@ -19,7 +20,6 @@ from craqen.core.manager.election import (
     Claim,
     Election,
     LeaseRecord,
-    process_identity,
 )
 
 LEASE_SECONDS = 0.2

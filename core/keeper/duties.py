@@ -1,0 +1,12 @@
+"""The duties of a keeper: one line for each."""
+
+from __future__ import annotations
+
+from ..client.connect import Client
+from ..options import Config
+from .duty import Duty
+
+
+def all_duties(client: Client, config: Config) -> list[Duty]:
+    """Everything that keepers do, over the store that *client* is connected to."""
+    return []
