@@ -1,7 +1,7 @@
 # Two commands matter: `make up` starts a store, `make test` passes the tests. Both set up what they need.
 PYTHON := .venv/bin/python
 
-.PHONY: up setup test check quick lint types compat s3-tests bench sim sim-mutations test-faults wheel-test clean
+.PHONY: up setup test check quick lint types compat s3-tests bench sim sim-mutations fuzz test-faults wheel-test clean
 
 up: setup ## start a store on this host (ARGS="--mount DIR --port 9000 …")
 	@.venv/bin/craqen up $(ARGS)
@@ -37,6 +37,9 @@ sim: setup ## the chains simulated under faults (SEEDS=10000 SEED=n SCENARIO=nam
 
 sim-mutations: setup ## planted protocol bugs, each of which the simulation must catch
 	@$(PYTHON) -m craqen.tests.sim.mutations --jobs $(or $(JOBS),2)
+
+fuzz: setup ## hostile inputs for every parser and door (SECONDS=60 for each TARGET=name); pip install atheris first
+	@$(PYTHON) -m craqen.tests.fuzz --seconds $(or $(SECONDS),60) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 test-faults: setup ## real faults: networks, disks, clocks, restarts under load; needs root (ARGS="-k partitions")
 	@$(PYTHON) -m pytest tests/faults -q -s $(ARGS)

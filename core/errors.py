@@ -12,6 +12,11 @@ never hold secrets or object data.
 
 from __future__ import annotations
 
+from msgspec import MsgspecError
+
+UNREADABLE: tuple[type[Exception], ...] = (MsgspecError, UnicodeDecodeError, RecursionError)
+"""All that decoding of bytes raises which are not what they should be."""
+
 
 class CraqenError(Exception):
     """Base of every error that Craqen raises on purpose. Never raised itself."""

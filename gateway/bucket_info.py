@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
+from ..core.errors import UNREADABLE, DataLossError
 from ..core.meta.records import Bucket
 from ..core.meta.store import MetaStore
 
@@ -30,13 +31,19 @@ class BucketInfo:
         self._parsed: dict[str, object] = {}
 
     def parsed(self, aspect: str, parse: Callable[[bytes], T]) -> T | None:
-        """The setting *aspect* as *parse* gives it, parsed at most once; None if it is not set."""
+        """The setting *aspect* as *parse* gives it, parsed at most once; None if it is not set.
+        Raises DataLossError."""
         found = self._parsed.get(aspect)
         if found is None:
             value = self.settings.get(aspect)
             if value is None:
                 return None
-            found = self._parsed[aspect] = parse(value)
+            try:
+                found = self._parsed[aspect] = parse(value)
+            except UNREADABLE as error:
+                raise DataLossError(
+                    f"bucket {self.record.name}: the setting {aspect} cannot be understood: {error}"
+                ) from error
         return cast(T, found)
 
     def derived(self, name: str, make: Callable[[], T]) -> T:

@@ -18,7 +18,14 @@ import lmdb
 import msgspec
 
 from ..checksum import crc32c
-from ..errors import CraqenError, DataLossError, DiskError, NoSpaceError, OperatorError
+from ..errors import (
+    UNREADABLE,
+    CraqenError,
+    DataLossError,
+    DiskError,
+    NoSpaceError,
+    OperatorError,
+)
 from ..ids import ChunkId, UpdateToken
 from ..limits import CHECKSUM_PAGE_BYTES, GIB, MIB
 from .allocator import is_block
@@ -38,6 +45,7 @@ _TOKEN_KEY = struct.Struct(">QI")
 _encoder = msgspec.msgpack.Encoder()
 
 _Stored = tuple[ChunkVersion | None, ChunkVersion | None, UpdateToken | None]
+_DAMAGED: tuple[type[Exception], ...] = (DataLossError, *UNREADABLE)
 _record_decoder: msgspec.msgpack.Decoder[_Stored] = msgspec.msgpack.Decoder(_Stored)
 _outcome_decoder: msgspec.msgpack.Decoder[TokenOutcome] = msgspec.msgpack.Decoder(TokenOutcome)
 
@@ -96,7 +104,7 @@ class ChunkIndex:
         what = f"outcome of client {client_id:x}, channel {channel}"
         try:
             return _outcome_decoder.decode(_checked(key, value, what))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise DataLossError(f"{what}: its index record cannot be understood") from error
 
     def outcomes(self, begin: tuple[int, int]) -> Generator[TokenOutcome, None, None]:
@@ -108,7 +116,7 @@ class ChunkIndex:
                     for key, value in cursor:
                         try:
                             yield _outcome_decoder.decode(_checked(key, value, "outcome"))
-                        except (DataLossError, msgspec.MsgspecError):
+                        except _DAMAGED:
                             continue
         except lmdb.Error as error:
             raise self._translate(error) from error
@@ -219,7 +227,7 @@ def decode_record(chunk_id: ChunkId, key: bytes, value: bytes) -> ChunkRecord:
     """The record that ``encode_record`` made *value* of. Raises DataLossError."""
     try:
         committed, pending, removal = _record_decoder.decode(_checked(key, value, chunk_id))
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DataLossError(f"{_name(chunk_id)}: its index record cannot be understood") from error
     return ChunkRecord(chunk_id, committed, pending, removal, value[4] == LOST_VERSION)
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import ConflictError, CraqenError, DataLossError
+from ..errors import UNREADABLE, ConflictError, CraqenError, DataLossError
 from ..kv.store import KeyValueStore, ReadTransaction, Transaction
 from .delta import RoutingDelta, apply_delta, delta_between
 from .records import (
@@ -157,7 +157,7 @@ def _unpacked(value: bytes, kind: type[T]) -> T:
         )
     try:
         return msgspec.msgpack.decode(value[1:], type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DataLossError(f"the routing table cannot be understood: {error}") from error
 
 

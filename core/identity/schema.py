@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..errors import DataLossError
+from ..errors import UNREADABLE, DataLossError
 from ..kv.keys import pack, prefix_end, unpack
 from ..kv.store import Transaction
 from .records import Group, Record, Role, User
@@ -77,7 +77,7 @@ def decode(value: bytes, kind: type[R]) -> R:
         )
     try:
         return decoder.decode(memoryview(value)[1:])  # type: ignore[return-value]
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise DataLossError(f"a {kind.__name__} record cannot be understood: {error}") from error
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from ..cluster.records import Record
 from ..cluster.store import Fence
-from ..errors import DataLossError, InvalidArgumentError
+from ..errors import UNREADABLE, DataLossError, InvalidArgumentError
 from ..kv.store import KeyValueStore, ReadTransaction, Transaction
 
 VERSION_KEY = b"C/s/v"
@@ -105,7 +105,7 @@ class Settings:
             pairs = await tx.get_range(_HISTORY, _HISTORY + b"\xff" * 9, reverse=True)
             try:
                 return [msgspec.msgpack.decode(value, type=SettingChange) for _, value in pairs]
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise DataLossError(f"the settings' history is damaged: {error}") from error
 
         return await self._kv.read(read)

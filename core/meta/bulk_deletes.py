@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ..errors import CallerError
+from ..errors import CallerError, DataLossError
 from ..kv.store import Transaction
 from .conditions import check_conditions
 from .context import MetaContext
@@ -133,7 +133,8 @@ class BulkDeletion:
     async def _read_inodes(self, numbers: set[int]) -> None:
         wanted = [number for number in numbers if number not in self._inodes]
         for number, inode in zip(wanted, await inodes_of(self._tx, wanted), strict=True):
-            assert inode is not None, f"inode {number:x} has a name"
+            if inode is None:
+                raise DataLossError(f"inode {number:x} has a name and is gone: run craqen fsck")
             self._inodes[number] = inode
 
     async def _find_twins(self, keys: Sequence[bytes]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from ..errors import DataLossError
 from ..kv.keys import prefix_end
 from ..kv.store import KeyValue, ReadTransaction
 from .context import MetaContext
@@ -58,7 +59,7 @@ class Listings:
             bucket_id = (await find_bucket(tx, bucket)).inode_id
             if limit <= 0:
                 return Listing([], None)
-            walk = _Walk(tx, prefix, delimiter)
+            walk = KeyWalk(tx, prefix, delimiter)
             await walk.start(bucket_id, after, limit + 1)
             return await _page(tx, await walk.take(limit + 1), limit)
 
@@ -78,7 +79,8 @@ async def _page(tx: ReadTransaction, found: list[Found], limit: int) -> Listing:
         entries = [
             ListEntry(key, None if number is None else next(of_key)) for key, number in found
         ]
-    assert None not in inodes, "one snapshot has an inode for every entry"
+    if None in inodes:  # one snapshot has an inode for every entry
+        raise DataLossError("an entry of this listing leads to no inode: run craqen fsck")
     return Listing(entries, found[-1][0] if more else None)
 
 
@@ -125,7 +127,7 @@ class _Folder:
             self._rows_wanted = rows_wanted
 
 
-class _Walk:
+class KeyWalk:
     """Keys of one bucket, and common prefixes, in order."""
 
     def __init__(self, tx: ReadTransaction, prefix: bytes, delimiter: bytes) -> None:

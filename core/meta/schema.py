@@ -39,7 +39,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from ..errors import DataLossError
+from ..errors import UNREADABLE, DataLossError
 from ..kv.keys import pack, prefix_end
 from .records import Bucket, Extent, FeedEvent, Inode, Layout, Part, PartSize, Record, Upload
 
@@ -175,7 +175,7 @@ class Decoder:
             )
         try:
             return self._decoder.decode(memoryview(value)[1:])
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise DataLossError(f"a {self._kind} record cannot be understood: {error}") from error
 
 
@@ -203,10 +203,10 @@ def decode_inodes(values: Sequence[bytes | None]) -> list[Inode | None]:
     """Many Inodes, None where there is no value: as ``decode_inode``, at a third of the cost."""
     try:
         return [
-            None if value is None else _raw_inode(value[1:] if value[0] == FORMAT_VERSION else b"")
+            None if value is None else _raw_inode(value[1:] if value[:1] == _FORMAT else b"")
             for value in values
         ]
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return [None if value is None else decode_inode(value) for value in values]
 
 
@@ -449,8 +449,8 @@ def id_block_range(client_id: int) -> tuple[bytes, bytes]:
 
 
 def id_block_of(key: bytes, value: bytes) -> tuple[int, int]:
-    """(first, last) of an id block."""
-    return _U64_U64.unpack(key[1:])[1], _U64.unpack(value)[0]
+    """(first, last) of an id block. Raises DataLossError."""
+    return _U64_U64.unpack(key[1:])[1], unpack_number(value)
 
 
 def pack_number(number: int) -> bytes:
@@ -459,7 +459,9 @@ def pack_number(number: int) -> bytes:
 
 
 def unpack_number(value: bytes) -> int:
-    """The number that a value is."""
+    """The number that a value is. Raises DataLossError."""
+    if len(value) != _U64.size:
+        raise DataLossError(f"a number of {len(value)} bytes cannot be understood")
     number: int = _U64.unpack(value)[0]
     return number
 

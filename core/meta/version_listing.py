@@ -11,6 +11,7 @@ from bisect import bisect_left
 from operator import itemgetter
 from typing import NamedTuple
 
+from ..errors import DataLossError
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction
 from .context import MetaContext
@@ -79,7 +80,7 @@ class VersionListings:
             found = await find_bucket(tx, bucket)
             if limit <= 0:
                 return VersionListing([], None, "")
-            walk = _Walk(tx, prefix, delimiter)
+            walk = VersionWalk(tx, prefix, delimiter)
             if after_version:
                 await walk.start_within(found.inode_id, after_key, sequence, limit + 1)
             else:
@@ -102,7 +103,8 @@ async def _page(
             entries.append(VersionEntry(key, "", None, False, 0))
             continue
         inode = next(inodes) if inode_id else None
-        assert inode is not None or not inode_id, "one snapshot has an inode for every version"
+        if inode is None and inode_id:  # one snapshot has an inode for every version
+            raise DataLossError(f"inode {inode_id:x} of a version is gone: run craqen fsck")
         name = version_id(sequence, is_null=is_null)
         if inode is None:
             entries.append(VersionEntry(key, name, None, is_latest, since_ns))
@@ -226,7 +228,7 @@ class _Folder:
             versions.skip_to(wanted, wanted)
 
 
-class _Walk:
+class VersionWalk:
     """Versions of one bucket, and common prefixes, in order."""
 
     def __init__(self, tx: ReadTransaction, prefix: bytes, delimiter: bytes) -> None:

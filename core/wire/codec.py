@@ -9,7 +9,13 @@ from typing import Any, Final, TypeVar, get_type_hints
 import msgspec
 
 from .. import errors
-from ..errors import CraqenError, ProtocolError, StaleChainVersionError, UnavailableError
+from ..errors import (
+    UNREADABLE,
+    CraqenError,
+    ProtocolError,
+    StaleChainVersionError,
+    UnavailableError,
+)
 from .messages import ItemStatus, Message
 
 R = TypeVar("R", bound=Message)
@@ -26,7 +32,7 @@ def decode(kind: type[R], data: bytes) -> R:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
         message: R = decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"{kind.__name__}: cannot be understood: {error}") from error
     return message
 
