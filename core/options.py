@@ -222,6 +222,25 @@ class EncryptionOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LifecycleOptions:
+    """lifecycle: when what the rules of buckets end is removed."""
+
+    interval_seconds: float = option(
+        21_600.0,
+        "How often all that a bucket's rules may end is looked at; soon, when the rules change.",
+        minimum=0.1,
+        maximum=604_800.0,
+    )
+    day_seconds: float = option(
+        86_400.0,
+        "How long a day of the rules is. Less than 86400 is a test clock: such days end where they "
+        "end, not at midnight UTC, and objects are gone that much sooner.",
+        minimum=0.1,
+        maximum=86_400.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsOptions:
     """metrics: what storage nodes and managers count, for Prometheus."""
 
@@ -256,6 +275,7 @@ class Config:
     gateway: GatewayOptions = field(default_factory=GatewayOptions)
     mount: MountOptions = field(default_factory=MountOptions)
     encryption: EncryptionOptions = field(default_factory=EncryptionOptions)
+    lifecycle: LifecycleOptions = field(default_factory=LifecycleOptions)
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
@@ -309,6 +329,7 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "gateway": GatewayOptions,
     "mount": MountOptions,
     "encryption": EncryptionOptions,
+    "lifecycle": LifecycleOptions,
     "log": LogOptions,
     "metrics": MetricsOptions,
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 from ..client.connect import Client
 from ..options import Config
 from .duty import Duty
+from .lifecycle import LifecycleDuty
 
 
 def all_duties(client: Client, config: Config) -> list[Duty]:
     """Everything that keepers do, over the store that *client* is connected to."""
-    return []
+    return [
+        LifecycleDuty(client.kv, client.meta, config.lifecycle),
+    ]

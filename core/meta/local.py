@@ -9,6 +9,7 @@ from ..options import MetaOptions
 from .appends import Appends
 from .buckets import Buckets
 from .context import MetaContext
+from .expiry import Expiry
 from .files import Files
 from .key_renames import KeyRenames
 from .life import Life
@@ -40,6 +41,7 @@ class LocalMetaStore(
     Sealed,
     Trails,
     Xattrs,
+    Expiry,
     Life,
 ):
     """The namespace. Make it with ``open``."""
