@@ -12,13 +12,15 @@ import hmac
 import multiprocessing
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ...core.errors import UnavailableError
 
 RECEIVE_BYTES = 1 << 20
 UNSIGNED = "UNSIGNED-PAYLOAD"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,13 @@ def request_bytes(
     *,
     query: str = "",
     body_length: int = 0,
-    content_md5: str = "",
+    further: Mapping[str, str] = NOTHING,
 ) -> bytes:
     """A whole request head, signed by SigV4 with an unsigned payload. *query* is canonical
-    already."""
+    already, *further* are more headers; ``x-amz-`` ones are signed."""
     target = f"{path}?{query}" if query else path
     headers = {"host": f"{server.host}:{server.port}"}
+    headers |= {name: value for name, value in further.items() if name.startswith("x-amz-")}
     if server.access_key:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         headers["x-amz-content-sha256"] = UNSIGNED
@@ -65,8 +68,7 @@ def request_bytes(
         )
     if method in ("PUT", "POST"):
         headers["content-length"] = str(body_length)
-    if content_md5:
-        headers["content-md5"] = content_md5
+    headers |= further
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode()
 
@@ -116,6 +118,8 @@ class Wire:
 
 
 def _content_length(head: bytes) -> int:
+    if head[9:12] == b"204":
+        return 0
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":

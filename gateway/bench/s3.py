@@ -38,6 +38,7 @@ from ...core.options import Config
 from ..body.checksums import FULL_OBJECT
 from ..body.digest import EMPTY_MD5
 from .client import Server, Wire, exchange_all, request_bytes, run_connections
+from .guarded import GuardedRows
 from .references import bare_handler, nginx
 from .versions import VersionRows
 
@@ -317,7 +318,12 @@ def _delete_request(server: Server, bucket: str, number: int) -> tuple[bytes, by
     body = f"<Delete>{rows}</Delete>".encode()
     digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
     head = request_bytes(
-        server, "POST", f"/{bucket}", query="delete=", body_length=len(body), content_md5=digest
+        server,
+        "POST",
+        f"/{bucket}",
+        query="delete=",
+        body_length=len(body),
+        further={"content-md5": digest},
     )
     return head, body
 
@@ -346,7 +352,7 @@ def main(arguments: Sequence[str]) -> int:
     add_runs(parser)
     parser.add_argument(
         "--only",
-        choices=["get-large", "put-large", "small", "listing", "deletes", "versions"],
+        choices=["get-large", "put-large", "small", "listing", "deletes", "versions", "guarded"],
         action="append",
     )
     options = parser.parse_args(arguments)
@@ -365,6 +371,7 @@ def main(arguments: Sequence[str]) -> int:
             "listing": bench.listing,
             "deletes": bench.deletes,
             "versions": VersionRows(bench).run,
+            "guarded": GuardedRows(bench).run,
         }
         for name, step in work.items():
             if not options.only or name in options.only:

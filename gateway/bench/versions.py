@@ -48,7 +48,7 @@ class VersionRows:
             f"/{VERSIONED}",
             query="versioning=",
             body_length=len(_ENABLED),
-            content_md5=digest,
+            further={"content-md5": digest},
         )
         exchange_all(self._server, [(head, _ENABLED)])
         self._row("PUT 1 KiB over another, versioned", self._put_again)
