@@ -19,6 +19,7 @@ _OWN = {
     "chunk": "..bench.chunk",
     "rpc": "..bench.rpc",
     "placement": "..bench.placement",
+    "lifecycle": "..bench.lifecycle",
     "manager": "..bench.manager",
 }
 

@@ -44,11 +44,12 @@ class _Ending(NamedTuple):
     def covers(self, subject: Subject) -> bool:
         """Whether the filter lets *subject* through."""
         key, size, tags = subject
-        return (
-            self.larger_than < size < self.smaller_than
-            and key.startswith(self.prefix)
-            and all(tags.get(name) == value for name, value in self.tags)
-        )
+        if not (self.larger_than < size < self.smaller_than and key.startswith(self.prefix)):
+            return False
+        for name, value in self.tags:
+            if tags.get(name) != value:
+                return False
+        return True
 
 
 class Plan:

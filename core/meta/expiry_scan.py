@@ -6,17 +6,26 @@ noncurrent versions that no rule can end yet are not read at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
 
+from ..errors import UNREADABLE, DataLossError
 from ..kv.store import ReadTransaction
 from ..lifecycle.plan import Plan, Subject
 from .listing import KeyWalk
 from .locks import is_locked
 from .records import Bucket, Inode, InodeType, Record, Versioning
-from .schema import FORMAT_VERSION, decode_inode, directory_time_key, inode_key, unpack_number
+from .schema import (
+    FORMAT_VERSION,
+    decode_inode,
+    decode_inodes,
+    directory_time_key,
+    inode_key,
+    unpack_number,
+)
 from .tree import is_empty
 from .version_listing import Line, VersionWalk
 
@@ -123,18 +132,61 @@ async def _scan_keys(
     await walk.start(bucket.inode_id, cursor.key, limit)
     found = await walk.take(limit)
     values = await tx.get_many([inode_key(number or 0) for _, number in found], snapshot=True)
-    due: list[Due] = []
+    old = _old_ones(plan, [key for key, _ in found], values)
+    due = [
+        Due(Kind.OBJECT, key, inode.inode_id, 0, True, size, rule_id)
+        for key, inode, rule_id, size in await _judge_objects(tx, plan, old)
+    ]
+    return Page(due, len(found), Cursor(found[-1][0]) if len(found) == limit else None)
+
+
+def _old_ones(
+    plan: Plan, keys: Sequence[bytes], values: Sequence[bytes | None]
+) -> list[tuple[bytes, bytes]]:
+    """Those of *keys*, with their inodes *values*, that may have ended."""
     before_ns = plan.objects_before_ns
-    for (key, number), value in zip(found, values, strict=True):
+    old: list[tuple[bytes, bytes]] = []
+    for key, value in zip(keys, values, strict=True):
         if value is None or value[:1] != _FORMAT:
             continue  # damaged: fsck tells of it
-        times = _times(value[1:])
+        try:
+            times = _times(value[1:])
+        except UNREADABLE:
+            continue
         if times.mtime_ns < before_ns and times.birth_ns < before_ns:
-            ended = await judge_object(tx, plan, key, decode_inode(value))
-            if ended is not None:
-                rule_id, size = ended
-                due.append(Due(Kind.OBJECT, key, number or 0, 0, True, size, rule_id))
-    return Page(due, len(found), Cursor(found[-1][0]) if len(found) == limit else None)
+            old.append((key, value))
+    return old
+
+
+def _whole(values: Sequence[bytes | None]) -> list[Inode | None]:
+    """The inodes; None for what is gone or damaged, which fsck tells of."""
+    try:
+        return decode_inodes(values)
+    except DataLossError:
+        found: list[Inode | None] = []
+        for value in values:
+            try:
+                found.append(None if value is None else decode_inode(value))
+            except DataLossError:
+                found.append(None)
+        return found
+
+
+async def _judge_objects(
+    tx: ReadTransaction, plan: Plan, old: Sequence[tuple[bytes, bytes]]
+) -> list[tuple[bytes, Inode, str, int]]:
+    """(key, inode, rule, size) of those of *old* that have ended."""
+    ended: list[tuple[bytes, Inode, str, int]] = []
+    for (key, _), inode in zip(old, _whole([value for _, value in old]), strict=True):
+        if inode is None:
+            continue
+        if inode.type == _DIRECTORY:
+            found = await judge_object(tx, plan, key, inode)
+        else:
+            found = _judge(plan, key, inode, began_ns(inode))
+        if found is not None:
+            ended.append((key, inode, *found))
+    return ended
 
 
 async def judge_object(
@@ -148,6 +200,10 @@ async def judge_object(
         began = began if time is None else max(began, unpack_number(time))
         if not await is_empty(tx, inode.inode_id):
             return None
+    return _judge(plan, key, inode, began)
+
+
+def _judge(plan: Plan, key: bytes, inode: Inode, began: int) -> tuple[str, int] | None:
     subject = subject_of(key, inode)
     rule_id = plan.object_rule(subject, began)
     return None if rule_id is None else (rule_id, subject.size)
@@ -161,6 +217,8 @@ class _VersionScan:
         self._plan = plan
         self._cursor = cursor
         self._due: list[Due] = []
+        self._old: list[tuple[Line, int]] = []
+        """Versions that are noncurrent for long enough, and how many newer ones there are."""
         self._alone: Line | None = None
         """A marker that is the newest of its key, while nothing behind it was met."""
 
@@ -184,43 +242,48 @@ class _VersionScan:
                     self._alone = line
             else:
                 self._alone = None
-                await self._judge_old(line, newer, made_ns)
+                self._look_at_old(line, newer, made_ns)
                 newer += bool(line.inode_id)
             made_ns = line.sequence
         if more and lines[limit].key == key:
             self._alone = None
         self._marker_ends()
+        await self._judge_old()
         if not more:
             return Page(self._due, len(lines), None)
         last = lines[limit - 1]
         return Page(self._due, limit, Cursor(last.key, last.sequence, newer, made_ns))
 
     async def _judge_current(self, lines: list[Line]) -> None:
-        before_ns = self._plan.objects_before_ns
         keys = [inode_key(line.inode_id or 0) for line in lines]
-        for line, value in zip(lines, await self._tx.get_many(keys, snapshot=True), strict=True):
-            if value is None or value[:1] != _FORMAT:
-                continue  # damaged: fsck tells of it
-            times = _times(value[1:])
-            if times.mtime_ns < before_ns and times.birth_ns < before_ns:
-                ended = await judge_object(self._tx, self._plan, line.key, decode_inode(value))
-                if ended is not None:
-                    self._add(Kind.OBJECT, line, *ended)
+        values = await self._tx.get_many(keys, snapshot=True)
+        old = _old_ones(self._plan, [line.key for line in lines], values)
+        if not old:
+            return
+        of_key = {line.key: line for line in lines}
+        for key, _, rule_id, size in await _judge_objects(self._tx, self._plan, old):
+            self._add(Kind.OBJECT, of_key[key], rule_id, size)
 
-    async def _judge_old(self, line: Line, newer: int, made_ns: int) -> None:
+    def _look_at_old(self, line: Line, newer: int, made_ns: int) -> None:
         """A line behind another one of its key, which was made at *made_ns*."""
         plan = self._plan
-        if not line.inode_id:
-            since_ns = marker_since_ns(made_ns)
-            if since_ns is not None and since_ns < plan.versions_before_ns:
-                rule_id = plan.old_marker_rule(line.key, since_ns, newer)
-                if rule_id is not None:
-                    self._add(Kind.VERSION, line, rule_id, 0)
-        elif line.since_ns < plan.versions_before_ns:
-            value = await self._tx.get(inode_key(line.inode_id), snapshot=True)
-            if value is None:
-                return  # damaged: fsck tells of it
-            inode = decode_inode(value)
+        if line.inode_id:
+            if line.since_ns < plan.versions_before_ns:
+                self._old.append((line, newer))
+            return
+        since_ns = marker_since_ns(made_ns)
+        if since_ns is not None and since_ns < plan.versions_before_ns:
+            rule_id = plan.old_marker_rule(line.key, since_ns, newer)
+            if rule_id is not None:
+                self._add(Kind.VERSION, line, rule_id, 0)
+
+    async def _judge_old(self) -> None:
+        plan = self._plan
+        keys = [inode_key(line.inode_id or 0) for line, _ in self._old]
+        values = await self._tx.get_many(keys, snapshot=True)
+        for (line, newer), inode in zip(self._old, _whole(values), strict=True):
+            if inode is None:
+                continue
             locked = is_locked(inode, plan.now_ns)
             subject = subject_of(line.key, inode)
             rule_id = plan.version_rule(subject, line.since_ns, newer, is_locked=locked)

@@ -40,6 +40,7 @@ from .versions import Slot, find_row
 
 _SEQUENCE_BYTES = 8
 _PREFIX_BYTES = 9  # a letter and a directory
+_DIRECTORY = int(InodeType.DIRECTORY)  # compared for each row: a plain number is quicker
 _FIRST = SEQUENCE_MAX  # the place of a folder without content, before all versions of its key
 
 Item = tuple[bytes, bytes, bool]
@@ -330,30 +331,26 @@ class VersionWalk:
         room = folder.position + limit - len(lines)
         for place, value, is_version in folder.items[folder.position : room]:
             folder.position += 1
+            since_ns = sequence = 0
             if not is_version:
                 end = len(place) - len(NAME_END)
                 entry = decode_entry(value) if len(value) > _SEQUENCE_BYTES else _own_entry(value)
-                line = Line(b"", entry.inode_id, entry.sequence, entry.is_null, True, 0)
-                is_folder = entry.type == InodeType.DIRECTORY
+                is_folder = entry.type == _DIRECTORY
+                sequence, is_null, is_latest = entry.sequence, entry.is_null, True
             else:
                 record = decode_version(value)
-                is_folder = record.type == InodeType.DIRECTORY
+                is_folder = record.type == _DIRECTORY
                 end = len(place) - len(NAME_END) - (0 if is_folder else _SEQUENCE_BYTES)
                 entry = Entry(record.inode_id, record.type, 0)
-                line = Line(
-                    b"",
-                    record.inode_id,
-                    0 if is_folder else sequence_of(place),
-                    record.is_null,
-                    folder.last != place[: end + len(NAME_END)],
-                    record.since_ns,
-                )
+                sequence = 0 if is_folder else sequence_of(place)
+                is_null, since_ns = record.is_null, record.since_ns
+                is_latest = folder.last != place[: end + len(NAME_END)]
             key = folder.base + unescape_name(place[:end])
             if delimiter and (at := key.find(delimiter, skip)) >= 0:
                 common = key[: at + len(delimiter)]
                 lines.append(Line(common, None, 0, False, False, 0))
                 return behind(common)
-            lines.append(line._replace(key=key))
+            lines.append(Line(key, entry.inode_id, sequence, is_null, is_latest, since_ns))
             if is_folder:
                 return entry
             folder.last = place[: end + len(NAME_END)]

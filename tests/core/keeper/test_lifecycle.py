@@ -17,6 +17,7 @@ from craqen.core.keeper import lifecycle as duty_module
 from craqen.core.keeper.expiration import BucketPass, Ended
 from craqen.core.keeper.lifecycle import LifecycleDuty, calendar_of
 from craqen.core.kv.memory import MemoryStore
+from craqen.core.kv.store import Transaction
 from craqen.core.lifecycle import progress as book
 from craqen.core.lifecycle.calendar import REAL_DAYS
 from craqen.core.lifecycle.plan import Plan
@@ -36,6 +37,7 @@ from craqen.core.meta.records import (
     SetAttributes,
     VersionEntry,
 )
+from craqen.core.meta.schema import inode_key
 from craqen.core.metrics import render
 from craqen.core.options import LifecycleOptions, MetaOptions
 from craqen.tests.core.meta.checker import problems
@@ -599,6 +601,43 @@ def test_of_a_file_with_two_names_the_one_in_the_prefix_ends() -> None:
 
 
 # Crashes and failures.
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\x01\xc1", b"\x01\x93\x01\x02\x03", "tail"])
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_damaged_inode_is_passed_over(damage: bytes | str | None, versioned: bool) -> None:
+    async def scene(w: World) -> None:
+        if versioned:
+            await w.enable()
+        for key in ("a", "b", "c"):
+            await w.put(key, b"1")
+            if versioned:
+                await w.put(key, b"2")
+        pages = await w.versions()
+        broken = [one.inode for one in pages if one.key == b"b"]
+
+        async def break_it(tx: Transaction) -> None:
+            for inode in broken:
+                assert inode is not None
+                key = inode_key(inode.inode_id)
+                if damage is None:
+                    tx.clear(key)
+                elif isinstance(damage, bytes):
+                    tx.set(key, damage)
+                else:
+                    value = await tx.get(key)
+                    assert value is not None
+                    tx.set(key, value[:-3])
+
+        await w.kv.transact(break_it)
+        rule = days(1, noncurrent_days=1)
+        await w.rules(rule)
+        w.days(3)
+        tally, ended = await w.one_pass(rule)
+        assert [one.key for one in ended if one.kind == "object"] == ["a", "c"]
+        assert tally.versions == (2 if versioned else 0)
+
+    run(scene)
 
 
 class Failing(LocalMetaStore):
