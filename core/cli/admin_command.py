@@ -23,6 +23,7 @@ from .admin_bucket import add_bucket_commands
 from .admin_chunks import CHUNKS_SHOWN, query
 from .admin_encryption import add_encryption_commands
 from .admin_identity_parser import add_identity_commands
+from .admin_lifecycle import add_lifecycle_commands
 from .fsck_command import check_store
 
 TABLE_FILE_BYTES_MAX = 15 << 20  # what one message to the manager holds, with room
@@ -65,6 +66,8 @@ class AdminCommand:
         _add_placement_commands(commands)
         _add_option_commands(_group(commands, "config", "options that change while running"))
         add_bucket_commands(_group(commands, "bucket", "who decides about buckets"), _leaf)
+        group = _group(commands, "lifecycle", "the rules by which objects end")
+        add_lifecycle_commands(group, _leaf)
         keys = _group(commands, "encryption-key", "the keys that wrap those of encrypted objects")
         add_encryption_commands(keys, _leaf)
         add_identity_commands(commands, _group, _leaf)
