@@ -71,6 +71,9 @@ class Application:
             return self._fail(request, _mapped(request, error))
         except ConnectionError:
             raise
+        except UnicodeEncodeError:
+            # Bytes of a header that are no UTF-8 came to where only text can stand.
+            return self._fail(request, S3Error("InvalidArgument", "A header is not UTF-8"))
         except Exception:
             _log.exception("%s %s failed", request.incoming.message.method, request.raw_path)
             return self._fail(request, S3Error("InternalError"))

@@ -124,13 +124,17 @@ class Connection(RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that stops sending may still wait for answers to what it sent whole."""
         transport = self.transport
-        if self._is_idle or transport is None or transport.get_extra_info("ssl_object") is not None:
+        if self._is_idle or not self._request_count or transport is None:
+            return None
+        if transport.get_extra_info("ssl_object") is not None:
             return None  # a TLS connection ends with its incoming half
         self.half_closed = True
         self._lingering_time = 0.0
         request = self._current_request
         if isinstance(request, Incoming) and not request.content.is_eof():
             request.content.set_exception(EOFError("the body ended early"))
+        if not self._messages:
+            self.close()  # behind the answer under way, even if that has said otherwise already
         return True
 
     @property

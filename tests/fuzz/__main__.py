@@ -27,6 +27,7 @@ MEMORY_MEGABYTES_MAX = 1536
 ROUND_SECONDS = 120.0  # of a target, before it is the next one's turn
 KEPT_MAX = 120  # inputs in the repository, for each target
 KEPT_BYTES_MAX = 2048
+_NOISE = ("INFO: ", "WARNING: ")  # libFuzzer's, about itself
 _RUNS = re.compile(r"number_of_executed_units:\s*(\d+)")
 
 
@@ -54,7 +55,7 @@ def guided_round(target: Target, seconds: float, seed: int) -> Round:
         f"-timeout={round(target.seconds_max)}",
         f"-rss_limit_mb={MEMORY_MEGABYTES_MAX}",
         f"-max_len={target.input_bytes_max}",
-        f"-dict={words}",
+        *([f"-dict={words}"] if target.words else []),
         f"-artifact_prefix={folder}/",
         f"-seed={seed}",
         "-print_final_stats=1",
@@ -66,7 +67,8 @@ def guided_round(target: Target, seconds: float, seed: int) -> Round:
     executions = int(found[1]) if found else 0
     if done.returncode == 0:
         return Round(executions, "")
-    return Round(executions, (done.stdout + done.stderr)[-6000:])
+    told = [line for line in done.stderr.splitlines() if not line.startswith(_NOISE)]
+    return Round(executions, "\n".join([done.stdout, *told])[-6000:])
 
 
 def plain_round(target: Target, seconds: float, seed: int) -> Round:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from craqen.gateway.forms.parser import FileDecoder, FormHead, boundary_of
 from craqen.gateway.forms.policy import check_policy, parse_policy
 from craqen.gateway.select.compiler import Source, compile_query
 from craqen.gateway.select.errors import SelectError
-from craqen.gateway.select.job import CsvInput, parse_job
+from craqen.gateway.select.job import CsvInput, SelectJob, parse_job
 from craqen.gateway.select.parser import parse as parse_expression
 from craqen.gateway.select.streams import RecordEnds, ScanRange, decompressor, first_record
 from craqen.gateway.settings import (
@@ -148,7 +149,7 @@ def _read_form(pieces: list[bytes]) -> object:
             if decoder is not None and begun is not None:
                 content += b"".join(bytes(one) for one in decoder.feed(begun))
         if decoder is None:
-            return "no file"
+            raise head.missing_file()
         decoder.finish()
     except S3Error:
         return "refused"  # where in the body it was noticed depends on the pieces
@@ -161,8 +162,6 @@ def run_form_policies(data: bytes) -> None:
         boundary_of(text_of(data))
     except S3Error:
         pass
-    import base64
-
     for encoded in (text_of(data), base64.b64encode(data).decode()):
         try:
             policy = parse_policy(encoded)
@@ -202,8 +201,6 @@ def run_select_inputs(data: bytes) -> None:
         draw.pick(("\n", "\r\n", ";")),
         quoted_record_delimiters=draw.chance(2),
     )
-    from craqen.gateway.select.job import SelectJob
-
     start = draw.number(40) if draw.chance(2) else None
     end = (start or 0) + draw.number(40) if draw.chance(2) else None
     job = SelectJob("", "csv", compression, csv, scan_start=start, scan_end=end)
@@ -239,9 +236,9 @@ _ELEMENTS = (
     "BucketLoggingStatus LoggingEnabled TargetBucket SelectObjectContentRequest Expression"
 )
 _MARKUP = (b"<!DOCTYPE", b"<!ENTITY", b"<![CDATA[", b"&#0;", b"&a;", b' xmlns="', b"<?xml", b"--")
-_XML_WORDS = (*(f"<{name}>".encode() for name in _ELEMENTS.split()), *_MARKUP)
+XML_WORDS = (*(f"<{name}>".encode() for name in _ELEMENTS.split()), *_MARKUP)
 
-_DOCUMENTS = (
+DOCUMENTS = (
     b"<Delete><Quiet>true</Quiet><Object><Key>a</Key><VersionId>null</VersionId><ETag>x</ETag>"
     b"</Object></Delete>",
     b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;a&quot;</ETag></Part>"
@@ -282,7 +279,7 @@ _POLICY = (
     b'"IpAddress":{"aws:SourceIp":"10.0.0.0/8"},"StringLikeIfExists":{"s3:prefix":["a*"]},'
     b'"NumericLessThan":{"s3:max-keys":"11"},"DateGreaterThan":{"aws:CurrentTime":"2026-01-01"}}}]}'
 )
-_FORM = (
+FORM = (
     b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nuser/${filename}\r\n'
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="a/b.txt"\r\n\r\ncontent\r\n'
     b"--b--\r\n"
@@ -301,7 +298,7 @@ _QUERIES = (
 )
 
 TARGETS = (
-    Target("documents", run_documents, _DOCUMENTS, _XML_WORDS, input_bytes_max=8192),
+    Target("documents", run_documents, DOCUMENTS, XML_WORDS, input_bytes_max=8192),
     Target(
         "policies",
         run_policies,
@@ -309,7 +306,7 @@ TARGETS = (
         (b'"Effect"', b'"Principal"', b'"Condition"', b"${", b"${*}", b"\\u0000", b"[", b"1e9"),
     ),
     Target("decisions", run_decisions, (b"\0" * 64, bytes(range(128))), input_bytes_max=512),
-    Target("forms", run_forms, (b"\0" + _FORM, b"\4\1\2\3\4" + _FORM), (b"\r\n--b", b"name=")),
+    Target("forms", run_forms, (b"\0" + FORM, b"\4\1\2\3\4" + FORM), (b"\r\n--b", b"name=")),
     Target(
         "form-policies",
         run_form_policies,

@@ -4,6 +4,7 @@ messages between processes, stored records."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Any
 
 import msgspec
@@ -78,8 +79,6 @@ def run_chunks(data: bytes) -> None:
 
 
 def _chunk_seeds() -> list[bytes]:
-    import hashlib
-
     empty = hashlib.sha256(b"").hexdigest()
     seeds = []
     for mode in range(2):

@@ -4,9 +4,10 @@ sources, tags, tokens, preflights."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from craqen.core.errors import InvalidArgumentError
@@ -15,10 +16,16 @@ from craqen.core.meta.version_ids import parse_version_id, version_id
 from craqen.gateway import conditions, ranges, times
 from craqen.gateway.attributes import header_tags
 from craqen.gateway.auth.authenticator import Authenticator
-from craqen.gateway.auth.canonical import canonical_path, canonical_query
+from craqen.gateway.auth.canonical import (
+    canonical_path,
+    canonical_query,
+    canonical_request,
+    signed_names,
+)
 from craqen.gateway.auth.chunked import decoded_length_bytes, stored_content_encoding, trailer_names
 from craqen.gateway.auth.credentials import account_identity
 from craqen.gateway.auth.request import SignedRequest
+from craqen.gateway.auth.signing import SigningKeys, parse_credential
 from craqen.gateway.copy_source import parse_copy_source
 from craqen.gateway.errors import S3Error
 from craqen.gateway.headers import fold_headers
@@ -37,7 +44,6 @@ NOW = 1_780_000_000.0
 """The clock of all signatures here."""
 
 _TIMESTAMP = "20260528T202640Z"
-_SCOPE = f"20260528/{REGION}/s3/aws4_request"
 
 
 class OneKey:
@@ -84,55 +90,62 @@ def meaning(request: SignedRequest, names: set[str]) -> tuple[object, ...]:
     return request.method, path, [one for one in query if one[0] != b"X-Amz-Signature"], signed
 
 
+class Signer(NamedTuple):
+    """Signs requests at one time."""
+
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
+    timestamp: str = _TIMESTAMP
+    host: str = "h"
+    service: str = "s3"
+
+    @property
+    def scope(self) -> str:
+        return f"{self.timestamp[:8]}/{REGION}/{self.service}/aws4_request"
+
+    def signature(self, request: SignedRequest, names: str, payload: str) -> str:
+        """The signature of *request* over headers *names*."""
+        query = canonical_query(request.raw_query)
+        text = canonical_request(request, query, signed_names(names, ""), payload)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        scope = parse_credential(f"{self.access_key}/{self.scope}", "")
+        key = SigningKeys().get(scope, self.secret_key)
+        return key.sign(f"AWS4-HMAC-SHA256\n{self.timestamp}\n{self.scope}\n{digest}".encode())
+
+    def headers(
+        self, method: str, target: str, extra: dict[str, str], payload: str = "UNSIGNED-PAYLOAD"
+    ) -> dict[str, str]:
+        """All headers of a request that an authenticator takes."""
+        given = {
+            "host": self.host,
+            "x-amz-content-sha256": payload,
+            "x-amz-date": self.timestamp,
+            **extra,
+        }
+        names = ";".join(sorted(given))
+        request = SignedRequest(method, *split_target(target), given)
+        authorization = (
+            f"AWS4-HMAC-SHA256 Credential={self.access_key}/{self.scope}, SignedHeaders={names}, "
+            f"Signature={self.signature(request, names, payload)}"
+        )
+        return {"authorization": authorization, **given}
+
+
 def _signed_seed(target: str, extra: dict[str, str]) -> bytes:
     """A request that the authenticator takes, as lines."""
-    import hashlib
-
-    from craqen.gateway.auth.canonical import canonical_request, signed_names
-    from craqen.gateway.auth.signing import SigningKeys, parse_credential
-
-    headers = {
-        "host": "h",
-        "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
-        "x-amz-date": _TIMESTAMP,
-        **extra,
-    }
-    names = signed_names(";".join(sorted(headers)), "")
-    raw_path, raw_query = split_target(target)
-    request = SignedRequest("GET", raw_path, raw_query, headers)
-    text = canonical_request(request, canonical_query(raw_query), names, "UNSIGNED-PAYLOAD")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    scope = parse_credential(f"{ACCESS_KEY}/{_SCOPE}", "")
-    key = SigningKeys().get(scope, SECRET_KEY)
-    signature = key.sign(f"AWS4-HMAC-SHA256\n{_TIMESTAMP}\n{_SCOPE}\n{digest}".encode())
-    authorization = (
-        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{_SCOPE}, SignedHeaders={names.text}, "
-        f"Signature={signature}"
-    )
-    lines = [f"GET {target}", f"authorization:{authorization}"]
-    lines += [f"{name}:{value}" for name, value in headers.items()]
-    return "\n".join(lines).encode()
+    headers = Signer().headers("GET", target, extra)
+    return "\n".join([f"GET {target}", *(f"{name}:{headers[name]}" for name in headers)]).encode()
 
 
 def _presigned_seed(target: str) -> bytes:
     """A presigned request that the authenticator takes, as lines."""
-    import hashlib
-
-    from craqen.gateway.auth.canonical import canonical_request, signed_names
-    from craqen.gateway.auth.signing import SigningKeys, parse_credential
-
-    credential = f"{ACCESS_KEY}/{_SCOPE}".replace("/", "%2F")
+    credential = f"{ACCESS_KEY}/{Signer().scope}".replace("/", "%2F")
     target += (
         f"?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={_TIMESTAMP}"
         "&X-Amz-Expires=600&X-Amz-SignedHeaders=host&response-expires=x"
     )
-    raw_path, raw_query = split_target(target)
-    request = SignedRequest("GET", raw_path, raw_query, {"host": "h"})
-    names = signed_names("host", "")
-    text = canonical_request(request, canonical_query(raw_query), names, "UNSIGNED-PAYLOAD")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    key = SigningKeys().get(parse_credential(f"{ACCESS_KEY}/{_SCOPE}", ""), SECRET_KEY)
-    signature = key.sign(f"AWS4-HMAC-SHA256\n{_TIMESTAMP}\n{_SCOPE}\n{digest}".encode())
+    request = SignedRequest("GET", *split_target(target), {"host": "h"})
+    signature = Signer().signature(request, "host", "UNSIGNED-PAYLOAD")
     return f"GET {target}&X-Amz-Signature={signature}\nhost:h".encode()
 
 

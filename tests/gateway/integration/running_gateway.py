@@ -85,7 +85,7 @@ class Gateway:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._main()), daemon=True)
         self.meta: LocalMetaStore
         self.identities: IdentityStore
         self.oidc_issuers: list[str] = []
