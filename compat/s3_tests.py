@@ -29,6 +29,7 @@ from craqen.core.bench.store import LocalStore
 
 GROUP_TIMEOUT_SECONDS = 3600
 TEST_TIMEOUT_SECONDS = 300
+LIFECYCLE_DAY_SECONDS = 10  # of the suite's clock, unless its configuration says otherwise
 WORKERS = 2  # processes of the suite at a time
 TITLE = "## ceph/s3-tests"
 KNOWN = Path(__file__).resolve().parent / "s3_tests_known.txt"
@@ -153,6 +154,7 @@ def write_configuration(store: LocalStore, path: Path, worker: int) -> None:
             "email": email,
         }
     parser["s3 tenant"]["tenant"] = "testx"
+    parser["s3 main"]["lc_debug_interval"] = str(LIFECYCLE_DAY_SECONDS)
     with path.open("w") as file:
         parser.write(file)
     path.chmod(0o600)
@@ -286,6 +288,8 @@ def main() -> int:
         # nobody may write in a mount is public there.
         "CRAQEN_GATEWAY_OBJECT_OWNERSHIP=ObjectWriter",
         "CRAQEN_GATEWAY_ACCESS_MODE=policy",
+        f"CRAQEN_LIFECYCLE_DAY_SECONDS={LIFECYCLE_DAY_SECONDS}",
+        "CRAQEN_LIFECYCLE_INTERVAL_SECONDS=1",
     ]
     with (
         tempfile.TemporaryDirectory(prefix="craqen-s3-tests-") as temporary,

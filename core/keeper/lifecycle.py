@@ -129,7 +129,7 @@ class LifecycleDuty:
             ),
             _counter(
                 "craqen_lifecycle_kept_total",
-                "What had ended, and changed, was locked or open for writing at its removal.",
+                "What had ended, and had changed or was locked when it was to be removed.",
                 total.kept,
             ),
             _counter(

@@ -31,8 +31,8 @@ class Tally(msgspec.Struct):
     size_bytes: int = 0
     """Of the objects and versions that ended. In a versioned bucket the former still take space."""
     kept: int = 0
-    """What had ended when it was looked at, and had changed, was locked or open for writing when it
-    was to be removed."""
+    """What had ended when it was looked at, and had changed or was locked when it was to be
+    removed."""
 
     @property
     def ended(self) -> int:

@@ -31,7 +31,7 @@ from .locks import is_locked
 from .multipart import drop_upload
 from .object_removal import remove_object
 from .objects import ids_of_put
-from .records import Bucket, DeleteOutcome, Deletion, Inode, Upload, Versioning
+from .records import Bucket, DeleteOutcome, Deletion, Upload, Versioning
 from .schema import (
     BUCKET_PREFIX,
     bucket_key,
@@ -40,7 +40,6 @@ from .schema import (
     decode_version,
     inode_key,
     sequence_of,
-    session_range,
     setting_key,
     upload_key,
     version_key,
@@ -52,8 +51,6 @@ from .versions import Slot
 
 BUCKETS_PER_PAGE = 1000
 NEWER_ROWS_PAGE = 256
-WRITING = b"w"
-"""The value of a session that may write."""
 
 
 class Expiry:
@@ -206,14 +203,7 @@ class _Removal:
         inode = decode_inode(value)
         if entry is None and not inode.explicit:
             return False
-        if await judge_object(tx, self._plan, due.key, inode) is None:
-            return False
-        return not await self._is_written(inode)
-
-    async def _is_written(self, inode: Inode) -> bool:
-        """Whether a process has the file open for writing: what it wrote may be on its way."""
-        rows = await self._tx.get_range(*session_range(inode.inode_id))
-        return any(value == WRITING for _, value in rows)
+        return await judge_object(tx, self._plan, due.key, inode) is not None
 
     async def _marker_ends(self, due: Due, slot: Slot, made_ns: int) -> bool:
         """Whether the marker is all that there is of its key, and old enough."""

@@ -27,9 +27,9 @@ class ExpiryStore(Protocol):
     async def expire(
         self, bucket: Bucket, setting: bytes, plan: Plan, due: Sequence[Due]
     ) -> list[bool] | None:
-        """Remove what *due* names, each only if it is still the same and *plan* still ends it, and
-        no process has it open for writing; whether each was removed. None: the bucket, its
-        versioning or its rules (*setting*) are others by now, nothing was done."""
+        """Remove what *due* names, each only if it is still the same and *plan* still ends it;
+        whether each was removed. None: the bucket, its versioning or its rules (*setting*) are
+        others by now, nothing was done."""
         ...
 
     async def expire_upload(self, bucket: Bucket, setting: bytes, upload: Upload) -> bool:

@@ -22,6 +22,7 @@ from ..conditions import write_conditions
 from ..encryption import Sealing, encryption_headers, open_key, seal_new
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
+from ..expiration import expiration_header
 from ..object_lock import lock_of_request
 from ..receive import Lead, receive_content
 from ..reply import Reply
@@ -84,7 +85,7 @@ async def append_object(exchange: Exchange) -> Reply:
         **checksum_headers(grown.checksums, grown.checksum_type),
         **encryption_headers(None if sealing is None else sealing.encryption),
     }
-    return Reply(200, answer | version_header(put))
+    return Reply(200, answer | version_header(put) | expiration_header(exchange, put.inode))
 
 
 async def _seal(exchange: Exchange, point: AppendPoint) -> Sealing | None:

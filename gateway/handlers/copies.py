@@ -19,6 +19,7 @@ from ..copying import digest_of, rewrite
 from ..encryption import encryption_headers, open_key, seal_copy, seal_part
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange, content_size
+from ..expiration import expiration_header
 from ..object_lock import lock_of_request
 from ..ranges import ByteRange, parse_copy_range
 from ..reply import Reply, xml_reply
@@ -137,6 +138,7 @@ async def copy_object(exchange: Exchange) -> Reply:
     )
     reply.headers = {**reply.headers, **encryption_headers(made.encryption)}
     reply.headers = {**reply.headers, **version_header(put)}
+    reply.headers = {**reply.headers, **expiration_header(exchange, put.inode)}
     return _with_source(reply, view)
 
 

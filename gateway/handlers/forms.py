@@ -19,6 +19,7 @@ from ..bucket_guard import check_payer
 from ..encryption import encryption_headers, seal_new
 from ..errors import invalid_argument
 from ..exchange import Exchange
+from ..expiration import expiration_header
 from ..forms.parser import FileDecoder, FormHead, boundary_of
 from ..forms.policy import check_policy, parse_policy
 from ..names import check_key
@@ -173,6 +174,7 @@ def _answer(
     host = exchange.headers.get("host", "")
     location = f"{scheme}://{host}/{exchange.bucket}/{quote_from_bytes(exchange.key)}"
     headers = {"ETag": etag, "Location": location, **told}
+    headers |= expiration_header(exchange, put.inode)
     if put.version_id:
         headers["x-amz-version-id"] = put.version_id
     target = fields.get("success_action_redirect", fields.get("redirect", ""))

@@ -34,6 +34,7 @@ from ..conditions import write_conditions
 from ..encryption import encryption_headers, seal_new, seal_part
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange
+from ..expiration import expiration_header
 from ..listings import ListQuery, Person
 from ..object_lock import lock_of_request
 from ..receive import read_document, receive_content
@@ -317,6 +318,7 @@ def _completed(exchange: Exchange, put: PutResult) -> Reply:
     )
     reply.headers = {**reply.headers, **encryption_headers(attributes.encryption)}
     reply.headers = {**reply.headers, **version_header(put)}
+    reply.headers = {**reply.headers, **expiration_header(exchange, put.inode)}
     return reply
 
 

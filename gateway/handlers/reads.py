@@ -14,6 +14,7 @@ from ..content import opened_inline
 from ..encryption import open_key
 from ..errors import S3Error
 from ..exchange import Exchange, content_size
+from ..expiration import expiration_header
 from ..object_lock import lock_headers
 from ..ranges import ByteRange, requested_range
 from ..reply import Reply, Sent
@@ -85,6 +86,8 @@ async def _answer(exchange: Exchange, view: ObjectView, status: int) -> tuple[Re
     if view.version_id:
         answer["x-amz-version-id"] = view.version_id
         answer |= lock_headers(inode)
+    if not exchange.version_id:
+        answer |= expiration_header(exchange, inode)
     range_header, part_number = headers.get("range"), exchange.query.get("partNumber")
     if range_header is not None or part_number is not None:
         parts: Sequence[PartSize] = ()

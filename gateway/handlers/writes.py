@@ -15,6 +15,7 @@ from ..body.digest import quote_etag
 from ..conditions import write_conditions
 from ..encryption import encryption_headers, seal_new
 from ..exchange import Exchange
+from ..expiration import expiration_header
 from ..headers import Headers
 from ..object_lock import lock_of_request
 from ..receive import receive_content
@@ -60,7 +61,7 @@ async def put_object(exchange: Exchange) -> Reply:
         **checksum_headers(result.checksums, FULL_OBJECT),
         **encryption_headers(attributes.encryption),
     }
-    return Reply(200, answer | version_header(put))
+    return Reply(200, answer | version_header(put) | expiration_header(exchange, put.inode))
 
 
 def _is_large(headers: Headers) -> bool:

@@ -141,16 +141,35 @@ def _prefix(text: str | None) -> str | None:
 
 
 def _filter(found: Element) -> Filter:
+    """AWS wants one predicate, or several in an And. Several side by side are taken, as Ceph takes
+    them, for an And: that is the reading by which the least ends."""
     only_these(found, frozenset(_PREDICATES))
-    if len(found) > 1:
-        raise malformed()
+    direct = _predicates(found)
     together = only(found, "And")
     if together is None:
-        return _predicates(found)
+        return direct if len(found) <= 1 else msgspec.structs.replace(direct, together=True)
     only_these(together, frozenset(_PREDICATES[:-1]))
-    if len(together) < 2:
+    if len(together) + len(found) - 1 < 2:
         raise malformed()
-    return msgspec.structs.replace(_predicates(together), together=True)
+    return _both(direct, _predicates(together))
+
+
+def _both(one: Filter, other: Filter) -> Filter:
+    """What both let through. Raises S3Error MalformedXML where that is nothing, or no filter."""
+    prefixes = sorted((one.prefix or "", other.prefix or ""), key=len)
+    if not prefixes[1].startswith(prefixes[0]) or one.tags.keys() & other.tags.keys():
+        raise malformed()
+    for name in ("size_greater_than", "size_less_than"):
+        if getattr(one, name) is not None and getattr(other, name) is not None:
+            raise malformed()
+    given = one.prefix is not None or other.prefix is not None
+    return Filter(
+        prefixes[1] if given else None,
+        {**one.tags, **other.tags},
+        other.size_greater_than if one.size_greater_than is None else one.size_greater_than,
+        other.size_less_than if one.size_less_than is None else one.size_less_than,
+        together=True,
+    )
 
 
 def _predicates(found: Element) -> Filter:

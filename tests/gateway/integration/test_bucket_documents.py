@@ -98,7 +98,28 @@ def test_rules_without_id_get_one(s3: Any, bucket: str) -> None:
         ([{"ID": "x", "Status": "Enabled", "Expiration": {"Days": 1}}], (400, "MalformedXML")),
         ([rule()], (400, "InvalidRequest")),
         (
-            [rule(Filter={"Prefix": "a", "ObjectSizeLessThan": 9}, Expiration={"Days": 1})],
+            [rule(Filter={"Prefix": "a", "And": {"Prefix": "b"}}, Expiration={"Days": 1})],
+            (400, "MalformedXML"),
+        ),
+        (
+            [
+                rule(
+                    Filter={
+                        "Tag": {"Key": "k", "Value": "1"},
+                        "And": {"Prefix": "b", "Tags": [{"Key": "k", "Value": "2"}]},
+                    },
+                    Expiration={"Days": 1},
+                )
+            ],
+            (400, "MalformedXML"),
+        ),
+        (
+            [
+                rule(
+                    Filter={"ObjectSizeLessThan": 9, "And": {"ObjectSizeLessThan": 8}},
+                    Expiration={"Days": 1},
+                )
+            ],
             (400, "MalformedXML"),
         ),
         ([rule(Filter={"And": {"Prefix": "a"}}, Expiration={"Days": 1})], (400, "MalformedXML")),
@@ -159,6 +180,25 @@ def test_rules_that_are_refused(
 ) -> None:
     put = s3.put_bucket_lifecycle_configuration
     assert refused(put, Bucket=bucket, LifecycleConfiguration={"Rules": rules}) == answer
+
+
+def test_predicates_side_by_side_are_taken_for_an_and(s3: Any, bucket: str) -> None:
+    tags = [{"Key": "tom", "Value": "sawyer"}, {"Key": "huck", "Value": "finn"}]
+    sized = {"Prefix": "a", "ObjectSizeLessThan": 9}
+    mixed = {"Prefix": "a/", "Tag": tags[0], "And": {"Prefix": "a", "Tags": tags[1:]}}
+    put_rules(
+        s3,
+        bucket,
+        [
+            rule(ID="sized", Filter=sized, Expiration={"Days": 1}),
+            rule(ID="mixed", Filter=mixed, Expiration={"Days": 1}),
+        ],
+    )
+    found = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [one["Filter"] for one in found] == [
+        {"And": sized},
+        {"And": {"Prefix": "a/", "Tags": tags}},
+    ]
 
 
 def test_a_thousand_rules_are_allowed(s3: Any, bucket: str) -> None:
