@@ -201,7 +201,7 @@ class _Removal:
         if value is None:
             return False
         inode = decode_inode(value)
-        if entry is None and not inode.explicit:
+        if inode.generation != due.generation or (entry is None and not inode.explicit):
             return False
         return await judge_object(tx, self._plan, due.key, inode) is not None
 

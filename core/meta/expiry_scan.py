@@ -57,6 +57,8 @@ class Due(NamedTuple):
     is_null: bool
     size: int
     rule_id: str
+    generation: int = 0
+    """Of the inode, when it was looked at."""
 
 
 class Cursor(NamedTuple):
@@ -134,7 +136,7 @@ async def _scan_keys(
     values = await tx.get_many([inode_key(number or 0) for _, number in found], snapshot=True)
     old = _old_ones(plan, [key for key, _ in found], values)
     due = [
-        Due(Kind.OBJECT, key, inode.inode_id, 0, True, size, rule_id)
+        Due(Kind.OBJECT, key, inode.inode_id, 0, True, size, rule_id, inode.generation)
         for key, inode, rule_id, size in await _judge_objects(tx, plan, old)
     ]
     return Page(due, len(found), Cursor(found[-1][0]) if len(found) == limit else None)
@@ -261,8 +263,8 @@ class _VersionScan:
         if not old:
             return
         of_key = {line.key: line for line in lines}
-        for key, _, rule_id, size in await _judge_objects(self._tx, self._plan, old):
-            self._add(Kind.OBJECT, of_key[key], rule_id, size)
+        for key, inode, rule_id, size in await _judge_objects(self._tx, self._plan, old):
+            self._add(Kind.OBJECT, of_key[key], rule_id, size, inode.generation)
 
     def _look_at_old(self, line: Line, newer: int, made_ns: int) -> None:
         """A line behind another one of its key, which was made at *made_ns*."""
@@ -298,10 +300,11 @@ class _VersionScan:
             if rule_id is not None:
                 self._add(Kind.MARKER, line, rule_id, 0)
 
-    def _add(self, kind: Kind, line: Line, rule_id: str, size: int) -> None:
-        number = line.inode_id or 0
-        due = Due(kind, line.key, number, line.sequence, line.is_null, size, rule_id)
-        self._due.append(due)
+    def _add(self, kind: Kind, line: Line, rule_id: str, size: int, generation: int = 0) -> None:
+        number, sequence = line.inode_id or 0, line.sequence
+        self._due.append(
+            Due(kind, line.key, number, sequence, line.is_null, size, rule_id, generation)
+        )
 
 
 def marker_since_ns(made_ns: int) -> int | None:

@@ -419,17 +419,16 @@ def test_only_what_the_scan_saw_ends() -> None:
     async def scene(w: World) -> None:
         rule = Rule("date", True, expiration_date_ns=NS)  # whatever its age
         await w.rules(rule)
-        await w.put("k")
-        acted = False
+        for key in ("put", "written"):
+            await w.put(key)
 
         async def act() -> None:
-            nonlocal acted
-            if not acted:
-                acted = True
-                await w.put("k")
+            await w.put("put")
+            view = await w.store.get_object("bucket", b"written")
+            await w.store.write_inline(view.inode.inode_id, 0, b"new")
 
         tally, _ = await w.one_pass(rule, store=Between(w.store, act))
-        assert (tally.objects, tally.kept) == (0, 1)
+        assert (tally.objects, tally.kept) == (0, 2)
         await w.one_pass(rule)
         assert await w.keys() == []
 

@@ -154,6 +154,18 @@ def test_uploads_end_days_after_they_were_begun() -> None:
     assert found.upload_rule(b"b", 0) is None
 
 
+def test_a_thousand_prefixes_are_told_apart() -> None:
+    rules = [Rule(str(n), True, Filter(f"{n}/"), expiration_days=1) for n in range(1000)]
+    found = plan(*rules, Rule("all", True, Filter("9"), expiration_days=2))
+    for key, rule_id in ((b"17/k", "17"), (b"1/7", "1"), (b"1000/k", None), (b"9", "all")):
+        assert found.object_rule(PLAIN._replace(key=key), 0) == rule_id
+    assert found.object_rule(PLAIN._replace(key=b"999/k"), 0) in ("999", "all")
+    ends = ObjectEnds(Lifecycle(tuple(rules)), REAL_DAYS)
+    end = ends.of(PLAIN._replace(key=b"999/k"), 0)
+    assert end is not None
+    assert end.rule_id == "999"
+
+
 class TestTold:
     def test_the_first_end_is_told(self) -> None:
         ends = ObjectEnds(
@@ -268,6 +280,9 @@ def test_the_machine_does_what_a_naive_reading_says(
     agrees(found.marker_rule(subject.key, since_ns), markers)
     agrees(found.old_marker_rule(subject.key, since_ns, newer), old_markers)
     agrees(found.upload_rule(subject.key, since_ns), uploads)
+    # What is told of an object's end is when it comes.
+    told = ObjectEnds(Lifecycle(tuple(rules)), REAL_DAYS).of(subject, since_ns)
+    assert (told is not None and told.due_ns <= found.now_ns) == bool(objects)
     # What the scan leaves out beforehand is nothing that ends.
     in_prefixes = any(subject.key.startswith(one) for one in found.object_prefixes(versioned=True))
     if objects or versions or markers:
