@@ -32,6 +32,9 @@ from .syntax import (
 )
 from .time_patterns import strftime_pattern
 
+SQL_CHARACTERS_MAX = 1 << 20
+"""Of an expression, compiled: what stands in it once may be needed several times over."""
+
 DOCUMENT = "j"
 """The engine's column that holds a JSON record."""
 
@@ -160,6 +163,11 @@ class _Compiler:
     # Expressions
 
     def _value(self, expression: Expression) -> Value:
+        value = self._compiled(expression)
+        _check_size(len(value.sql))
+        return value
+
+    def _compiled(self, expression: Expression) -> Value:
         match expression:
             case Literal():
                 return _literal(expression)
@@ -172,10 +180,13 @@ class _Compiler:
             case Binary():
                 return self._binary(expression)
             case Between(operand, low, high, negated):
-                found = Binary("AND", Binary(">=", operand, low), Binary("<=", operand, high))
-                return self._negated(self._value(found), negated)
+                value = self._value(operand)
+                least = _compared(">=", value, self._value(low))
+                most = _compared("<=", value, self._value(high))
+                return self._negated(Value(f"({least} AND {most})", Kind.BOOLEAN), negated)
             case Within(operand, items, negated):
                 left = self._value(operand)
+                _check_size(len(left.sql) * len(items))
                 tests = [_compared("=", left, self._value(item)) for item in items]
                 return self._negated(Value(f"({' OR '.join(tests)})", Kind.BOOLEAN), negated)
             case Like():
@@ -230,6 +241,8 @@ class _Compiler:
 
     def _case(self, expression: Case) -> Value:
         subject = None if expression.operand is None else self._value(expression.operand)
+        if subject is not None:
+            _check_size(len(subject.sql) * len(expression.branches))
         results = [self._value(result) for _, result in expression.branches]
         if expression.default is not None:
             results.append(self._value(expression.default))
@@ -342,6 +355,12 @@ class _Compiler:
                 return Value(identifier(columns[number - 1]), Kind.NATIVE)
             raise SelectError("InvalidColumnIndex")
         raise SelectError("MissingHeaders", f"The column {name!r} is not in the file.")
+
+
+def _check_size(characters: int) -> None:
+    """Raises SelectError ExpressionTooLong."""
+    if characters > SQL_CHARACTERS_MAX:
+        raise SelectError("ExpressionTooLong", "The SQL expression needs too many repetitions.")
 
 
 def _literal(literal: Literal) -> Value:

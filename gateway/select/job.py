@@ -10,6 +10,7 @@ from .errors import SelectError
 from .parser import parse
 
 COMPRESSIONS = ("NONE", "GZIP", "BZIP2")
+_DIGITS_MAX = 18  # of a position in an object
 
 
 class CsvInput(msgspec.Struct, frozen=True):
@@ -154,8 +155,11 @@ def _scan_range(element: Element | None) -> tuple[int | None, int | None]:
         return None, None
     found = texts(element)
     values = [found.get(name) for name in ("Start", "End")]
-    if any(value is not None and not (value.isascii() and value.isdigit()) for value in values):
-        raise SelectError("InvalidScanRange")
+    for value in values:
+        if value is None:
+            continue
+        if not (value.isascii() and value.isdigit()) or len(value) > _DIGITS_MAX:
+            raise SelectError("InvalidScanRange")
     start, end = (None if value is None else int(value) for value in values)
     if start is not None and end is not None and start > end:
         raise SelectError("InvalidScanRange")

@@ -32,6 +32,7 @@ from .syntax import (
 
 EXPRESSION_BYTES_MAX = 256 * 1024  # AWS's limit on an expression
 DEPTH_MAX = 64  # of nested expressions: bounds the stack
+TREE_DEPTH_MAX = 100  # of operators on operators: bounds the stack of those who walk the tree
 NODES_MAX = 10_000
 
 AGGREGATES = frozenset({"COUNT", "SUM", "AVG", "MIN", "MAX"})
@@ -80,7 +81,7 @@ _TOKEN = re.compile(
     | "(?P<quoted>(?:[^"]|"")*)"
     | (?P<operator><>|!=|<=|>=|\|\||[-+*/%=<>(),.\[\]])
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
 
@@ -96,7 +97,33 @@ def parse(text: str) -> Query:
     """The query. Raises SelectError, as AWS names what is wrong with it."""
     if len(text.encode("utf-8", "surrogatepass")) > EXPRESSION_BYTES_MAX:
         raise SelectError("ExpressionTooLong")
-    return _Parser(_tokens(text)).query()
+    query = _Parser(_tokens(text)).query()
+    _check_depth(query)
+    return query
+
+
+def _check_depth(query: Query) -> None:
+    """Raises SelectError ExpressionTooLong."""
+    waiting: list[tuple[object, int]] = [(query, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        if depth > TREE_DEPTH_MAX:
+            raise SelectError("ExpressionTooLong", "The SQL expression is nested too deeply.")
+        if isinstance(node, tuple):
+            # A list inside an expression is a level, but none of the tree.
+            below = depth + hasattr(node, "_fields")
+            waiting += [(part, below) for part in node]
+
+
+def _balanced(operator: str, operands: list[Expression]) -> Expression:
+    """Many operands of an associative operator as a tree that is no deeper than it must be."""
+    while len(operands) > 1:
+        pairs = [
+            Binary(operator, operands[at], operands[at + 1])
+            for at in range(0, len(operands) - 1, 2)
+        ]
+        operands = [*pairs, *operands[2 * len(pairs) :]]
+    return operands[0]
 
 
 def _tokens(text: str) -> list[Token]:
@@ -180,7 +207,7 @@ class _Parser:
 
     def _limit(self) -> int:
         token = self._take()
-        if token.kind != "number" or not token.text.isdigit() or int(token.text) >= 1 << 63:
+        if token.kind != "number" or not token.text.isdigit() or len(token.text) > 18:
             self._fail("ParseExpectedNumber", token)
         return int(token.text)
 
@@ -190,17 +217,17 @@ class _Parser:
         self._depth += 1
         if self._depth > DEPTH_MAX:
             self._fail("ExpressionTooLong")
-        left = self._conjunction()
+        found = [self._conjunction()]
         while self._take_word("OR"):
-            left = Binary("OR", left, self._conjunction())
+            found.append(self._conjunction())
         self._depth -= 1
-        return left
+        return _balanced("OR", found)
 
     def _conjunction(self) -> Expression:
-        left = self._negation()
+        found = [self._negation()]
         while self._take_word("AND"):
-            left = Binary("AND", left, self._negation())
-        return left
+            found.append(self._negation())
+        return _balanced("AND", found)
 
     def _negation(self) -> Expression:
         count = 0

@@ -13,10 +13,18 @@ from craqen.core.identity import schema as identity_schema
 from craqen.core.identity.records import Account
 from craqen.core.meta import schema
 from craqen.core.meta.records import Bucket
+from craqen.gateway import xml
 from craqen.gateway.app import Application
 from craqen.gateway.bucket_info import BucketInfo
+from craqen.gateway.errors import S3Error
 from craqen.gateway.reply import Sent
+from craqen.gateway.request_documents import parse_tagging
+from craqen.gateway.select.compiler import Source, compile_query
+from craqen.gateway.select.errors import SelectError
+from craqen.gateway.select.job import parse_job
+from craqen.gateway.select.parser import parse
 from craqen.gateway.settings import cors
+from craqen.gateway.xml import parse_document
 from craqen.tests.gateway.integration.raw_client import RawClient
 from craqen.tests.gateway.integration.running_gateway import Gateway, running_gateway
 
@@ -86,3 +94,73 @@ class TestDoor:
             client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             assert client.answer().status == 403
             assert client.is_closed()
+
+
+class TestXml:
+    """The name of a namespace was kept once for every element name in it: 300 kB became 3 GB."""
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            b'<Tagging xmlns="%b">%b</Tagging>',
+            b"<Tagging xmlns:n='%b'>%b</Tagging>",
+            b'<Tagging><a b=">" \n xmlns:n\n=\n"%b">%b</a></Tagging>',
+        ],
+    )
+    def test_long_namespaces(self, document: bytes) -> None:
+        names = b"".join(b"<a%d/>" % number for number in range(100))
+        for namespace in (b"x" * 200, b"&#120;" * 200):
+            with pytest.raises(S3Error, match="MalformedXML"):
+                parse_document(document % (namespace, names), "Tagging")
+        assert len(parse_document(document % (b"x" * 100, names), "Tagging"))
+
+    def test_text_that_looks_like_one(self) -> None:
+        text = b'<Tagging>xmlns="' + b"x" * 1000 + b'"</Tagging>'
+        assert len(parse_document(text, "Tagging").text or "") > 1000
+
+    def test_long_names_are_not_remembered(self) -> None:
+        before = xml._local.cache_info().currsize
+        body = b"<Tagging>" + b"".join(b"<a%db%b/>" % (n, b"x" * 999) for n in range(9))
+        with pytest.raises(S3Error, match="MalformedXML"):
+            parse_tagging(body + b"</Tagging>")
+        assert xml._local.cache_info().currsize <= before + 1
+
+
+class TestSelect:
+    """Numbers of thousands of digits and long chains were errors of the program; texts that are
+    needed twice on every level doubled with each."""
+
+    SOURCE = Source("t", "csv", ["a"])
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "SELECT * FROM S3Object LIMIT " + "9" * 5000,
+            "SELECT " + "+".join(["1"] * 4900) + " FROM S3Object",
+            "SELECT * FROM S3Object WHERE a" + "=1" * 4000,
+            "SELECT * FROM S3Object WHERE a" + " IS NULL" * 4000,
+            "SELECT * FROM S3Object WHERE a" + " BETWEEN 1 AND 2" * 40,
+            "SELECT * FROM S3Object WHERE a" + (" IN (" + "1," * 60 + "1)") * 30,
+            "SELECT " + "NULLIF(" * 60 + "a" + ",1)" * 60 + " FROM S3Object",
+            "SELECT \N{ARABIC-INDIC DIGIT THREE} FROM S3Object",
+        ],
+    )
+    def test_are_refused(self, query: str) -> None:
+        with pytest.raises(SelectError):
+            compile_query(parse(query), self.SOURCE)
+
+    def test_long_lists_of_conditions(self) -> None:
+        for operator in (" OR ", " AND "):
+            query = "SELECT * FROM S3Object WHERE " + operator.join(["a=1"] * 2000)
+            assert compile_query(parse(query), self.SOURCE).sql.count("TRY_CAST(c1") == 2000
+
+    def test_scan_ranges(self) -> None:
+        body = (
+            b"<SelectObjectContentRequest><Expression>SELECT * FROM S3Object</Expression>"
+            b"<ExpressionType>SQL</ExpressionType><InputSerialization><CSV/></InputSerialization>"
+            b"<OutputSerialization><JSON/></OutputSerialization><ScanRange><Start>%b</Start>"
+            b"</ScanRange></SelectObjectContentRequest>"
+        )
+        assert parse_job(body % b"7").scan_start == 7
+        with pytest.raises(SelectError, match="InvalidScanRange"):
+            parse_job(body % (b"9" * 5000))
