@@ -80,6 +80,12 @@ GROUPS = (
         f"lifecycle_expiration and not (lifecycle_transition or {_ELSEWHERE})",
     ),
     Group(
+        "transition",
+        "lifecycle: objects move to other storage, or to a cloud and back",
+        ("test_s3.py",),
+        "lifecycle_transition or cloud_transition or cloud_restore",
+    ),
+    Group(
         "encryption",
         "encryption: SSE-C, SSE-S3, SSE-KMS",
         ("test_s3.py",),
