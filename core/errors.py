@@ -97,6 +97,10 @@ class LimitExceededError(CallerError):
     """A documented bound (links, extents, key or value size, transaction size) would be crossed."""
 
 
+class QuotaExceededError(CallerError):
+    """A quota of the bucket, a folder or the owner leaves no room for this."""
+
+
 class TokenReusedError(CallerError):
     """A token that makes a request idempotent was used for another one before."""
 

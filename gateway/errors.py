@@ -38,6 +38,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "InvalidToken": ErrorKind(400, "The provided token is malformed or otherwise invalid."),
     "MissingSecurityHeader": ErrorKind(400, "Your request was missing a required header."),
+    "QuotaExceeded": ErrorKind(403, "The quota leaves no room for this."),
     "RequestTimeTooSkewed": ErrorKind(
         403, "The difference between the request time and the current time is too large."
     ),
@@ -305,6 +306,7 @@ _CODES: dict[type[core.CraqenError], str] = {
     core.PermissionDeniedError: "AccessDenied",
     core.NameTooLongError: "KeyTooLongError",
     core.InvalidArgumentError: "InvalidArgument",
+    core.QuotaExceededError: "QuotaExceeded",
     core.TokenReusedError: "IdempotencyParameterMismatch",
     core.WriteOffsetError: "InvalidWriteOffset",
     core.PreconditionFailedError: "PreconditionFailed",
@@ -326,7 +328,9 @@ _CODES: dict[type[core.CraqenError], str] = {
 }
 """The nearest base of an error's type decides. A test holds this against the whole tree."""
 
-_OWN_WORDS = frozenset({"InvalidArgument", "InvalidRequest", "BadDigest", "NotImplemented"})
+_OWN_WORDS = frozenset(
+    {"InvalidArgument", "InvalidRequest", "BadDigest", "NotImplemented", "QuotaExceeded"}
+)
 """Codes whose standard message says nothing: the core's own, which names the thing, is better."""
 
 _DATA_LOSS = "Stored bytes of this object are missing or damaged; asking again will not help."

@@ -16,6 +16,7 @@ import msgspec
 
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
+from ..meta.charges import count_file
 from ..meta.records import Inode, InodeType
 from ..meta.schema import (
     REMOVAL_PREFIX,
@@ -238,7 +239,7 @@ class LinkCheck:
             return False
         put_inode(tx, msgspec.structs.replace(inode, nlink=len(names), noncurrent=False))
         if not inode.lives:
-            self._check.context.count(tx, inode.bucket_id, inode.size, 1)
+            count_file(tx, inode, inode.size, 1)
         self._check.context.tell_inode(tx, inode.inode_id)
         return True
 

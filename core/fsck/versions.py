@@ -13,6 +13,7 @@ import msgspec
 
 from ..errors import DataLossError
 from ..kv.store import ReadTransaction, Transaction
+from ..meta.charges import count_file
 from ..meta.folders import has_versions, prune
 from ..meta.records import Inode, InodeType, Versioning
 from ..meta.schema import (
@@ -241,7 +242,7 @@ class VersionCheck:
             assert value is not None, "the judgement in this transaction has read it"
             inode = decode_inode(value)
             if not inode.lives:
-                context.count(tx, inode.bucket_id, inode.size, 1)
+                count_file(tx, inode, inode.size, 1)
             put_inode(tx, msgspec.structs.replace(inode, noncurrent=True))
 
         async def make_current(tx: Transaction) -> None:

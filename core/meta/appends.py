@@ -15,6 +15,7 @@ import msgspec
 from ..errors import ConflictError, WriteOffsetError
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import CHUNK_CLASS_BYTES_MIN, EXTENTS_INLINE_MAX, FILE_BYTES_MAX, MIB
+from .charges import charge
 from .conditions import check_conditions
 from .context import MetaContext
 from .extents import cut_range, end_of
@@ -121,7 +122,15 @@ class Appends:
             place = await find_place(context, tx, found, key, owner, conditions, what)
             if place.old is not None:
                 raise _moved_on(what, place.old)
-            inode = await make_object_inode(context, tx, found.inode_id, content, attributes, owner)
+            inode = await make_object_inode(
+                context,
+                tx,
+                found.inode_id,
+                content,
+                attributes,
+                owner,
+                quota_ids=place.quota_ids,
+            )
             return await swap_object(context, tx, place, inode)
 
         async def grow(tx: Transaction) -> PutResult:
@@ -178,7 +187,7 @@ async def _grow(
             tx.clear(inline_key(inode.inode_id))
         inode = await _swap_tail(context, tx, inode, point.rewrite_from, content.extents)
     now = context.now_ns()
-    context.count(tx, inode.bucket_id, size - old_size, 0)
+    await charge(context, tx, inode, size - old_size, 0)
     kept = inode.object or ObjectAttributes()
     if kept.part_count:
         tx.clear_range(*part_sizes_range(inode.inode_id))

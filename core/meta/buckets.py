@@ -11,6 +11,7 @@ from ..errors import AlreadyExistsError, BucketStateError, InvalidArgumentError,
 from ..ids import ROOT_INODE_ID
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
+from .accounts import Account, Kind, clear_limits, sum_of, usage_of
 from .bucket_names import is_bucket_name
 from .context import MetaContext
 from .folders import clear_directory, has_versions
@@ -29,7 +30,6 @@ from .schema import (
     setting_range,
     uploads_end,
     uploads_prefix,
-    usage_range,
 )
 from .tree import (
     find_bucket,
@@ -109,12 +109,12 @@ async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> bool:
     )
     for _, value in uploads[:UPLOADS_PER_TRANSACTION]:
         upload = decode_upload(value)
-        await drop_upload(context, tx, bucket_id, upload.key, upload.upload_id)
+        await drop_upload(context, tx, bucket_id, upload)
     if len(uploads) > UPLOADS_PER_TRANSACTION:
         return False
     tx.clear(bucket_key(name))
     tx.clear_range(*setting_range(bucket_id))
-    tx.clear_range(*usage_range(bucket_id))
+    clear_limits(tx, Account(Kind.BUCKET, bucket_id))
     clear_directory(tx, bucket_id)
     await remove_entry(tx, ROOT_INODE_ID, name.encode() + b"/")
     context.touch_directory(tx, ROOT_INODE_ID)
@@ -255,12 +255,8 @@ class Buckets:
 
         async def read(tx: ReadTransaction) -> Usage:
             if bucket is None:
-                start, end = b"r", b"s"
-            else:
-                start, end = usage_range((await find_bucket(tx, bucket)).inode_id)
-            totals = {b"b": 0, b"o": 0}
-            for key, value in await tx.get_range(start, end):
-                totals[key[-1:]] += int.from_bytes(value, "little", signed=True)
-            return Usage(totals[b"b"], totals[b"o"])
+                return sum_of(await tx.get_range(b"r", b"s"))
+            bucket_id = (await find_bucket(tx, bucket)).inode_id
+            return await usage_of(tx, Account(Kind.BUCKET, bucket_id))
 
         return await self._context.kv.read(read)

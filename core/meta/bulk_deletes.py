@@ -13,6 +13,7 @@ import msgspec
 
 from ..errors import CallerError, DataLossError
 from ..kv.store import Transaction
+from .charges import Counts
 from .conditions import check_conditions
 from .context import MetaContext
 from .names import digest_of
@@ -169,7 +170,7 @@ class BulkDeletion:
         gone = {folder.inode_id for folder in emptied}
         due = context.now_ns() + context.removal_grace_ns
         now = context.now_ns()
-        size = objects = 0
+        counts = Counts()
         events: list[FeedEvent] = []
         own_id = context.client_id
         for folder_id, removed in self._removed.items():
@@ -190,15 +191,14 @@ class BulkDeletion:
                 if inode.nlink == 0:
                     record = RemovalRecord(inode.inode_id, 0, None, 0)
                     tx.set(context.next_removal_key(due), encode(record))
-                    size += inode.size
-                    objects += 1
+                    counts.lose(inode)
         for folder in emptied:
             tx.clear(inode_key(folder.inode_id))
             tx.clear(directory_time_key(folder.inode_id))
         for inode_id in self._with_xattrs:
             tx.clear_range(*xattr_range(inode_id))
         context.tell_all(tx, events)
-        context.count(tx, self._bucket.inode_id, -size, -objects)
+        counts.apply(tx)
 
     def _clear_entry(
         self, key: bytes, folder_id: int, stored: bytes, removed: Mapping[bytes, Entry]

@@ -12,6 +12,7 @@ from ..clock import Clock
 from ..errors import StaleHandleError, UnavailableError
 from ..kv.store import KeyValueStore, Transaction
 from ..limits import INODE_ID_BLOCK
+from .accounts import LimitTable
 from .records import FeedEvent
 from .schema import (
     FEED_PREFIX,
@@ -25,7 +26,6 @@ from .schema import (
     pack_number,
     removal_key,
     unpack_number,
-    usage_key,
 )
 
 FIRST_FREE_ID = 1024  # below: the root, and room for what a later version may need
@@ -61,6 +61,7 @@ class MetaContext:
         self.client_lease_ns = int(client_lease_seconds * 1e9)
         self.table_id = table_id
         self.client_id = 0
+        self.limits = LimitTable()
         self.renewals_seen: dict[int, tuple[int, float]] = {}
         """Of other clients: the last renewal, and since when (monotonic) it has been the last."""
         self._ids: list[tuple[int, int]] = []
@@ -170,14 +171,6 @@ class MetaContext:
         """Set a directory's modification time, without a read: concurrent creates do not
         conflict."""
         tx.set(directory_time_key(inode_id), pack_number(self.now_ns()))
-
-    def count(self, tx: Transaction, bucket_id: int, size_delta: int, objects_delta: int) -> None:
-        """Account for bytes and objects that a bucket gains or loses."""
-        shard = random.randrange(USAGE_SHARDS)
-        if size_delta:
-            tx.add(usage_key(bucket_id, shard, b"b"), size_delta)
-        if objects_delta:
-            tx.add(usage_key(bucket_id, shard, b"o"), objects_delta)
 
     def next_removal_key(self, due_ns: int) -> bytes:
         """A key in the removal queue; unique by a random start and a counter."""

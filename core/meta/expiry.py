@@ -101,7 +101,7 @@ class Expiry:
                 return False
             if await tx.get(upload_key(bucket.inode_id, upload.key, upload.upload_id)) is None:
                 return False
-            await drop_upload(context, tx, bucket.inode_id, upload.key, upload.upload_id)
+            await drop_upload(context, tx, bucket.inode_id, upload)
             return True
 
         return await context.kv.transact(abort)

@@ -24,6 +24,7 @@ from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import LINKS_MAX, SYMLINK_BYTES_MAX
 from .buckets import drop_bucket, make_bucket
+from .charges import charge
 from .context import MetaContext
 from .folders import (
     find_hidden,
@@ -186,6 +187,7 @@ class Files:
                 size=len(symlink_target),
                 parent_id=parent_id if kind == InodeType.DIRECTORY else 0,
                 name=name if kind == InodeType.DIRECTORY else b"",
+                quota_ids=parent.quota_ids,
             )
             inode = msgspec.structs.replace(
                 inode,
@@ -198,7 +200,7 @@ class Files:
                 put_entry(tx, parent_id, stored, Entry(inode.inode_id, kind, ENTRY_EXPLICIT))
             else:
                 await enter(context, tx, Slot(versioning, parent_id, stored), inode, None)
-                context.count(tx, inode.bucket_id, inode.size, 1)
+                await charge(context, tx, inode, inode.size, 1)
             await self._open(tx, inode.inode_id, session)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode.inode_id)
@@ -248,6 +250,10 @@ class Files:
                 raise PermissionDeniedError("folders cannot be linked, nor files at the root")
             if bucket_of(parent) != inode.bucket_id:
                 raise CrossDeviceError("a file cannot be linked into another bucket: copy it")
+            if parent.quota_ids != inode.quota_ids:
+                raise CrossDeviceError(
+                    "a file cannot be linked where it would count for another quota: copy it"
+                )
             if inode.nlink == 0:
                 raise NotFoundError(f"inode {inode_id:x}: has no name any more")
             if inode.nlink >= LINKS_MAX:

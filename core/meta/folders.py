@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from ..kv.store import ReadTransaction, Transaction
+from .accounts import Account, clear_limits
+from .accounts import Kind as AccountKind
 from .context import MetaContext
 from .records import Bucket, Inode, InodeType, Owner, Versioning
 from .schema import (
@@ -86,9 +88,15 @@ async def has_versions(tx: ReadTransaction, directory_id: int) -> bool:
     return bool(await tx.get_range(own, end, limit=1))
 
 
-def _new_directory(
-    context: MetaContext, bucket_id: int, parent_id: int, name: bytes, owner: Owner
+async def _new_directory(
+    context: MetaContext,
+    tx: ReadTransaction,
+    bucket_id: int,
+    parent_id: int,
+    name: bytes,
+    owner: Owner,
 ) -> Inode:
+    parent = await find_inode(tx, parent_id)
     return new_inode(
         context,
         InodeType.DIRECTORY,
@@ -99,6 +107,7 @@ def _new_directory(
         parent_id=parent_id,
         name=name,
         explicit=False,
+        quota_ids=parent.quota_ids,
     )
 
 
@@ -119,7 +128,7 @@ async def make_directories(
         if entry is None:
             hidden = await find_hidden(tx, directory_id, name) if versioned else None
             if hidden is None:
-                inode = _new_directory(context, bucket_id, directory_id, name, owner)
+                inode = await _new_directory(context, tx, bucket_id, directory_id, name, owner)
                 _enter(context, tx, inode)
             else:
                 inode = await find_inode(tx, hidden)
@@ -139,7 +148,7 @@ async def make_any_directories(
     for name in directories:
         found = await find_any_directory(tx, directory_id, [name])
         if found is None:
-            inode = _new_directory(context, bucket_id, directory_id, name, Owner())
+            inode = await _new_directory(context, tx, bucket_id, directory_id, name, Owner())
             _hide(context, tx, inode)
             found = inode.inode_id
         directory_id = found
@@ -185,14 +194,16 @@ async def leave_directory(
     if versioned and await has_versions(tx, directory.inode_id):
         _hide(context, tx, directory)
     else:
-        clear_directory(tx, directory.inode_id)
+        clear_directory(tx, directory.inode_id, directory.quota_ids)
     await remove_entry(tx, directory.parent_id, directory.name + b"/")
     context.touch_directory(tx, directory.parent_id)
     context.tell_entry(tx, directory.parent_id, directory.name, directory.inode_id)
 
 
-def clear_directory(tx: Transaction, directory_id: int) -> None:
-    """Forget an empty directory's inode."""
+def clear_directory(tx: Transaction, directory_id: int, quota_ids: tuple[int, ...] = ()) -> None:
+    """Forget an empty directory's inode, and its quota if it has one (*quota_ids* are its own)."""
+    if quota_ids[:1] == (directory_id,):
+        clear_limits(tx, Account(AccountKind.DIRECTORY, directory_id))
     tx.clear_range(*xattr_range(directory_id))
     tx.clear(inode_key(directory_id))
     tx.clear(directory_time_key(directory_id))
@@ -213,7 +224,7 @@ async def prune(
             return
         else:
             tx.clear(hidden_folder_key(directory.parent_id, directory.name))
-            clear_directory(tx, directory_id)
+            clear_directory(tx, directory_id, directory.quota_ids)
         directory_id = directory.parent_id
 
 

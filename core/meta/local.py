@@ -17,6 +17,7 @@ from .listing import Listings
 from .lock_calls import LockCalls
 from .multipart import Multipart
 from .objects import Objects
+from .quotas import Quotas
 from .records import Inode, InodeType
 from .schema import inode_key
 from .sealed import Sealed
@@ -41,6 +42,7 @@ class LocalMetaStore(
     Sealed,
     Trails,
     Xattrs,
+    Quotas,
     Expiry,
     Life,
 ):

@@ -23,6 +23,7 @@ from ..errors import (
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import PART_BYTES_MIN
+from .charges import charge_parts
 from .context import MetaContext
 from .objects import find_place, ids_of_put, swap_object
 from .records import (
@@ -174,10 +175,14 @@ class Multipart:
         key = part_key(upload.upload_id, part.number)
         old = await tx.get(key)
         references = References().gain(part.extents)
+        growth = part.size
         if old is not None:
-            references.lose(decode_part(old).extents)
+            present = decode_part(old)
+            references.lose(present.extents)
+            growth -= present.size
         await references.apply(self._context, tx)
         tx.set(key, encode(part))
+        await charge_parts(self._context, tx, bucket_id, upload.uid, growth)
 
     async def list_parts(
         self, upload: Upload, *, after: int = 0, limit: int = 1000
@@ -258,9 +263,18 @@ class Multipart:
             place = await find_place(context, tx, bucket, upload.key, owner, conditions, what)
             holders = [part.extents for part in stored]
             inode = await make_object_inode(
-                context, tx, bucket_id, content, attributes, owner, holders=holders
+                context,
+                tx,
+                bucket_id,
+                content,
+                attributes,
+                owner,
+                quota_ids=place.quota_ids,
+                holders=holders,
             )
             tx.clear_range(*part_range(upload.upload_id))
+            part_bytes = sum(part.size for part in stored)
+            await charge_parts(context, tx, bucket_id, upload.uid, -part_bytes)
             _remember_sizes(tx, inode.inode_id, chosen, checksums)
             tx.clear(upload_row)
             put = await swap_object(context, tx, place, inode)
@@ -294,22 +308,25 @@ class Multipart:
 
         async def abort(tx: Transaction) -> None:
             bucket_id = (await find_bucket(tx, bucket)).inode_id
-            await _find_upload(tx, bucket_id, key, upload_id)
-            await drop_upload(context, tx, bucket_id, key, upload_id)
+            upload = await _find_upload(tx, bucket_id, key, upload_id)
+            await drop_upload(context, tx, bucket_id, upload)
 
         await context.kv.transact(abort)
 
 
 async def drop_upload(
-    context: MetaContext, tx: Transaction, bucket_id: int, key: bytes, upload_id: str
+    context: MetaContext, tx: Transaction, bucket_id: int, upload: Upload
 ) -> None:
     """Forget an upload and its parts inside *tx*."""
     references = References()
-    for part in await _parts(tx, upload_id):
+    part_bytes = 0
+    for part in await _parts(tx, upload.upload_id):
         references.lose(part.extents)
+        part_bytes += part.size
     await references.apply(context, tx)
-    tx.clear_range(*part_range(upload_id))
-    tx.clear(upload_key(bucket_id, key, upload_id))
+    tx.clear_range(*part_range(upload.upload_id))
+    tx.clear(upload_key(bucket_id, upload.key, upload.upload_id))
+    await charge_parts(context, tx, bucket_id, upload.uid, -part_bytes)
 
 
 async def _completed_before(tx: Transaction, upload: Upload) -> PutResult | None:

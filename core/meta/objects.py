@@ -14,6 +14,7 @@ from ..errors import (
 )
 from ..kv.store import ReadTransaction, Transaction
 from .bulk_deletes import BulkDeletion
+from .charges import charge
 from .conditions import check_conditions
 from .context import MetaContext
 from .folders import (
@@ -72,6 +73,8 @@ class Place(NamedTuple):
     entry: Entry | None
     """What is there now."""
     old: Inode | None
+    quota_ids: tuple[int, ...] = ()
+    """Of what is put there."""
 
 
 async def find_place(
@@ -99,19 +102,25 @@ async def find_place(
         present = directory if directory.explicit else None
     if conditions is not NO_CONDITIONS:
         check_conditions(conditions, present, what)
-    return Place(Slot(bucket.versioning, directory_id, name), in_folder, entry, old)
+    quota_ids: tuple[int, ...] = ()
+    if bucket.has_quota_folders:
+        quota_ids = (await find_inode(tx, directory_id)).quota_ids
+    return Place(Slot(bucket.versioning, directory_id, name), in_folder, entry, old, quota_ids)
 
 
 async def swap_object(
     context: MetaContext, tx: Transaction, place: Place, inode: Inode
 ) -> PutResult:
     """Put *inode* (already written) at *place*; what was there becomes a noncurrent version, or is
-    gone. Draws at most one id."""
+    gone. Draws at most one id. Raises QuotaExceededError."""
     slot = place.slot
+    replaced = place.old if slot.versioning == Versioning.NEVER else None
+    if replaced is not None and replaced.nlink > 1:
+        replaced = None
     entry = await enter(context, tx, slot, inode, place.entry, place.old)
     if slot.name == b"" and place.in_folder:
         await make_explicit(tx, await find_inode(tx, slot.directory_id))
-    context.count(tx, inode.bucket_id, inode.size, 1)
+    await charge(context, tx, inode, inode.size, 1, replaced=replaced)
     context.touch_directory(tx, slot.directory_id)
     context.tell_entry(tx, slot.directory_id, slot.name, inode.inode_id)
     version_id = "" if slot.versioning == Versioning.NEVER else entry_version_id(entry)
@@ -160,7 +169,15 @@ class Objects:
         async def put(tx: Transaction) -> PutResult:
             found = await find_bucket(tx, bucket)
             place = await find_place(context, tx, found, key, owner, conditions, what)
-            inode = await make_object_inode(context, tx, found.inode_id, content, attributes, owner)
+            inode = await make_object_inode(
+                context,
+                tx,
+                found.inode_id,
+                content,
+                attributes,
+                owner,
+                quota_ids=place.quota_ids,
+            )
             return await swap_object(context, tx, place, inode)
 
         return await context.transact(put, ids=ids_of_put(key))
@@ -190,7 +207,9 @@ class Objects:
             place = await find_place(context, tx, found, key, owner, conditions, what)
             content = await content_of(tx, source)
             given = _copied_attributes(source, attributes)
-            inode = await make_object_inode(context, tx, found.inode_id, content, given, owner)
+            inode = await make_object_inode(
+                context, tx, found.inode_id, content, given, owner, quota_ids=place.quota_ids
+            )
             if inode.object is not None and inode.object.part_count:
                 for number, value in await tx.get_range(*part_sizes_range(source.inode_id)):
                     page = int.from_bytes(number[-4:], "big")

@@ -176,6 +176,9 @@ class Inode(Record, frozen=True):
     noncurrent: bool = False
     """No entry leads to it, but a version record does: a noncurrent version (its ``nlink`` is 0),
     or a folder that holds nothing current."""
+    quota_ids: tuple[int, ...] = ()
+    """The folders with a quota that it counts for, the nearest first; of such a folder, itself
+    first. What is made in a folder has those of the folder."""
 
     @property
     def lives(self) -> bool:
@@ -240,6 +243,8 @@ class Bucket(Record, frozen=True):
     versioning: Versioning = Versioning.NEVER
     object_lock: bool = False
     """Versions may be locked. Never taken back; versioning stays enabled with it."""
+    has_quota_folders: bool = False
+    """Some folder has, or had, a quota of its own."""
 
 
 class WriteConditions(msgspec.Struct, frozen=True, gc=False):
@@ -480,7 +485,14 @@ class RemovalItem(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Bytes and objects of a bucket (or of everything)."""
+    """Bytes and objects of a bucket, a user or a folder with a quota (or of everything)."""
 
     size_bytes: int
     objects: int
+    part_bytes: int = 0
+    """Of parts of unfinished uploads."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What quotas of bytes are about."""
+        return self.size_bytes + self.part_bytes

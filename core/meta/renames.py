@@ -15,7 +15,9 @@ from ..errors import (
 )
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
+from .accounts import holder_of
 from .bucket_names import is_bucket_name
+from .charges import count_elsewhere
 from .context import MetaContext
 from .files import bucket_of, find_name, need_directory, need_name, new_stored_name
 from .folders import (
@@ -114,14 +116,17 @@ class Renames:
             if bucket_of(new_parent) != inode.bucket_id:
                 raise CrossDeviceError("a folder cannot be renamed into another bucket")
             await _refuse_lockable(tx, inode)
-            return inode
+            return await _below(tx, inode, new_parent)
         check_unlocked(inode, self._context.now_ns())
-        if bucket_of(new_parent) != inode.bucket_id:
+        holder = holder_of(inode)._replace(
+            bucket_id=bucket_of(new_parent), quota_ids=new_parent.quota_ids
+        )
+        if holder != holder_of(inode):
             if inode.nlink > 1:
-                raise CrossDeviceError("a file with several links stays in its bucket: copy it")
-            self._context.count(tx, inode.bucket_id, -inode.size, -1)
-            self._context.count(tx, bucket_of(new_parent), inode.size, 1)
-            inode = msgspec.structs.replace(inode, bucket_id=bucket_of(new_parent))
+                raise CrossDeviceError(
+                    "a file with several links stays in its bucket and quota: copy it"
+                )
+            inode = await count_elsewhere(self._context, tx, inode, holder)
         return inode
 
     async def _make_way(
@@ -140,7 +145,7 @@ class Renames:
             raise NotEmptyError("the folder to be replaced is not empty")
         if await has_versions(tx, old.inode_id):
             raise CrossDeviceError("the folder to be replaced holds versions: copy what is moved")
-        clear_directory(tx, old.inode_id)
+        clear_directory(tx, old.inode_id, (await find_inode(tx, old.inode_id)).quota_ids)
         await remove_entry(tx, parent_id, stored)
 
     async def _free_folder_name(
@@ -226,6 +231,18 @@ async def _refuse_lockable(tx: ReadTransaction, directory: Inode) -> None:
     if await is_empty(tx, directory.inode_id) and not await has_versions(tx, directory.inode_id):
         return
     raise PermissionDeniedError("in a bucket with object lock only empty folders are renamed")
+
+
+async def _below(tx: ReadTransaction, directory: Inode, new_parent: Inode) -> Inode:
+    """*directory* with the quotas above *new_parent*. Raises CrossDeviceError if others are above
+    it now and it holds something, which would have to be counted anew."""
+    own = directory.quota_ids[:1] if directory.quota_ids[:1] == (directory.inode_id,) else ()
+    quota_ids = own + new_parent.quota_ids
+    if quota_ids == directory.quota_ids:
+        return directory
+    if not await is_empty(tx, directory.inode_id) or await has_versions(tx, directory.inode_id):
+        raise CrossDeviceError("a folder cannot be renamed to where another quota counts: copy it")
+    return msgspec.structs.replace(directory, quota_ids=quota_ids)
 
 
 async def _refuse_cycle(tx: ReadTransaction, inode_id: int, new_parent: Inode) -> None:

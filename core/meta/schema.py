@@ -23,6 +23,7 @@ prefix gives numeric and byte order. Values are a format-version byte and Messag
     r  bucket, shard, kind   usage counters
     s  segment               reference count
     t  directory             modification time (written blindly: no conflicts between creates)
+    u  (core/meta/accounts)  limits of buckets, folders and users, and counters of the latter two
     v                        stamp of the last feed entry, to be watched
     w  directory, name, age  noncurrent version or delete marker, newest first; without an age, a
                              folder that holds nothing current (its name carries a ``/``)

@@ -56,6 +56,6 @@ class Sealed:
                 inode.object or ObjectAttributes(), encryption=encryption
             )
             inode = msgspec.structs.replace(inode, inline=inline is not None, object=attributes)
-            return changed_content(context, tx, inode, size)
+            return await changed_content(context, tx, inode, size)
 
         return await context.kv.transact(store)

@@ -6,7 +6,7 @@ are UTF-8 bytes.
 
 Common errors: BucketNotFoundError, NotFoundError, PreconditionFailedError, ConflictError (retries
 ran out), NameTooLongError, InvalidArgumentError, NoSpaceError, UnavailableError.
-
+QuotaExceededError from whatever adds bytes or files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ..crypt.envelope import Encryption
 from .life_store import LifeStore
+from .quota_store import QuotaStore
 from .records import (
     NO_CONDITIONS,
     AppendPoint,
@@ -104,7 +105,6 @@ class ObjectStore(Protocol):
     ) -> ObjectView:
         """Read inode and (``with_data``) inline bytes of *key*, or of one of its versions. This is
         the GET and HEAD hot path.
-
         Raises DeleteMarkerError (the version is one), VersionNotFoundError, InvalidArgumentError
         (what cannot be a version id)."""
         ...
@@ -501,7 +501,7 @@ class FileStore(Protocol):
         ...
 
 
-class MetaStore(ObjectStore, FileStore, LifeStore, TrailStore, Protocol):
+class MetaStore(ObjectStore, FileStore, LifeStore, TrailStore, QuotaStore, Protocol):
     """The whole namespace."""
 
     @property

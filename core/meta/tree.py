@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import EXTENTS_INLINE_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
+from .charges import count_file
 from .context import MetaContext
 from .names import digest_of
 from .records import Bucket, Extent, Inode, InodeType, NewContent, ObjectAttributes, Owner
@@ -121,6 +122,7 @@ def new_inode(
     parent_id: int = 0,
     name: bytes = b"",
     explicit: bool = True,
+    quota_ids: tuple[int, ...] = (),
 ) -> Inode:
     """A new inode with a fresh id and the present time."""
     now = context.now_ns()
@@ -140,6 +142,7 @@ def new_inode(
         name=name,
         explicit=explicit,
         bucket_id=bucket_id,
+        quota_ids=quota_ids,
     )
 
 
@@ -180,6 +183,7 @@ async def make_object_inode(
     attributes: ObjectAttributes,
     owner: Owner,
     *,
+    quota_ids: tuple[int, ...] = (),
     holders: Sequence[Sequence[Extent]] = (),
 ) -> Inode:
     """Write a new file inode with *content*, counting one more reference to its segments.
@@ -194,6 +198,7 @@ async def make_object_inode(
         gid=owner.gid,
         bucket_id=bucket_id,
         size=content.size,
+        quota_ids=quota_ids,
     )
     inode = msgspec.structs.replace(
         inode, object=msgspec.structs.replace(attributes, etag_generation=0)
@@ -237,7 +242,7 @@ def forget(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
     """Nothing leads to *inode* any more: queue it for removal."""
     due = context.now_ns() + context.removal_grace_ns
     tx.set(context.next_removal_key(due), encode(RemovalRecord(inode.inode_id, 0, None, 0)))
-    context.count(tx, inode.bucket_id, -inode.size, -1)
+    count_file(tx, inode, -inode.size, -1)
     return changed(context, tx, inode)
 
 

@@ -20,6 +20,8 @@ import msgspec
 
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
+from .accounts import holder_of
+from .charges import count_file, need_room
 from .context import MetaContext
 from .folders import show_all
 from .locks import check_unlocked
@@ -188,7 +190,7 @@ async def _copied(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
     elif content.inline_data is not None and inode.inline:
         tx.set(inline_key(copy.inode_id), content.inline_data)
     put_inode(tx, copy)
-    context.count(tx, copy.bucket_id, copy.size, 1)
+    count_file(tx, copy, copy.size, 1)
     return copy
 
 
@@ -283,6 +285,7 @@ async def renew(
     sequence = await next_sequence(context, tx, slot, entry)
     await supersede(context, tx, slot, None)
     kept = await _copied(context, tx, inode)
+    await need_room(context, tx, holder_of(kept), kept.size, 1)
     record = VersionRecord(kept.inode_id, kept.type, entry.is_null, context.now_ns())
     _put_row(tx, slot, Row(entry.sequence, record))
     flags = ENTRY_NULL if slot.versioning == Versioning.SUSPENDED else 0

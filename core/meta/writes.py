@@ -18,6 +18,8 @@ from ..crypt.pages import stored_range
 from ..errors import ConflictError, InvalidArgumentError, IsDirectoryError
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, INLINE_BYTES_MAX, OBJECT_CHUNK_BYTES
+from .accounts import holder_of
+from .charges import charge, count_elsewhere, need_room
 from .context import MetaContext
 from .extents import (
     aligned,
@@ -69,11 +71,14 @@ async def need_file(context: MetaContext, tx: ReadTransaction, inode_id: int) ->
     return inode
 
 
-def changed_content(context: MetaContext, tx: Transaction, inode: Inode, size: int) -> Inode:
-    """Write *inode*, whose content changed and is now *size* bytes."""
+async def changed_content(context: MetaContext, tx: Transaction, inode: Inode, size: int) -> Inode:
+    """Write *inode*, whose content changed and is now *size* bytes. Raises QuotaExceededError."""
     now = context.now_ns()
     if inode.lives:
-        context.count(tx, inode.bucket_id, size - inode.size, 0)
+        await charge(context, tx, inode, size - inode.size, 0)
+    elif size > inode.size:
+        # It counts for nobody, and yet may not grow over what there is room for.
+        await need_room(context, tx, holder_of(inode), size, 0, ahead=True)
     inode = msgspec.structs.replace(
         inode,
         size=size,
@@ -137,7 +142,7 @@ class Writes:
             else:
                 content = old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
             tx.set(inline_key(inode_id), content)
-            inode = changed_content(
+            inode = await changed_content(
                 self._context, tx, msgspec.structs.replace(inode, inline=True), size
             )
             self._close(tx, inode_id, close_session)
@@ -158,6 +163,8 @@ class Writes:
             check_plain(inode)
             extents = await all_extents(tx, inode)
             end = offset + length
+            growth = end - inode.size
+            await need_room(context, tx, holder_of(inode), growth, 0, ahead=True)
             if inode.inline:
                 data = (await tx.get(inline_key(inode_id))) or b""
                 target = self._home(context.draw_id(), 0, OPEN_ENDED)
@@ -253,7 +260,7 @@ class Writes:
         async def commit(tx: Transaction) -> Inode:
             inode = await need_file(self._context, tx, inode_id)
             check_plain(inode)
-            inode = changed_content(self._context, tx, inode, max(inode.size, end_offset))
+            inode = await changed_content(self._context, tx, inode, max(inode.size, end_offset))
             tx.clear(planned_key(inode_id, self._context.client_id))
             self._close(tx, inode_id, close_session)
             return inode
@@ -284,6 +291,9 @@ class Writes:
                     fields[name] = value
             if fields or changes.size is None:
                 fields["ctime_ns"] = context.now_ns()
+            if changes.uid is not None and inode.lives and inode.type != InodeType.DIRECTORY:
+                holder = holder_of(inode)._replace(uid=changes.uid)
+                inode = await count_elsewhere(context, tx, inode, holder)
             inode = msgspec.structs.replace(inode, **fields)
             put_inode(tx, inode)
             if inode.type == InodeType.DIRECTORY and changes.mtime_ns is not None:
@@ -314,7 +324,7 @@ class Writes:
             inode = set_extents(tx, inode, after)
             if not after:
                 tx.clear_range(*extents_range(inode.inode_id))
-        return changed_content(self._context, tx, inode, size)
+        return await changed_content(context, tx, inode, size)
 
     def _trim(
         self,

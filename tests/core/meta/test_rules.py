@@ -751,6 +751,6 @@ def test_many_deletes(run: Callable[[Scenario], None]) -> None:
         assert outcomes[:-1] == [DeleteOutcome(True)] * 300 + [DeleteOutcome(False)]
         assert isinstance(outcomes[-1], PreconditionFailedError)
         assert await w.keys() == [b"p/%03d" % number for number in range(1, 600, 2)]
-        assert msgspec.structs.astuple(await w.store.usage("bucket")) == (300, 300)
+        assert msgspec.structs.astuple(await w.store.usage("bucket"))[:2] == (300, 300)
 
     run(scenario)
