@@ -26,6 +26,9 @@ START = Position()
 class Store(ExpiryStore, Protocol):
     """The part of the namespace that a pass needs."""
 
+    @property
+    def client_id(self) -> int: ...
+
     async def list_uploads(
         self,
         bucket: str,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..errors import UNREADABLE, CallerError, DataLossError
 from ..kv.store import KeyValueStore
 from ..lifecycle import progress as book
 from ..lifecycle.calendar import DAY_NS, Calendar
@@ -17,12 +18,15 @@ from ..lifecycle.records import decode_lifecycle
 from ..meta.records import Bucket
 from ..metrics import Metric
 from ..options import LifecycleOptions
+from .clocks import check_clock
 from .expiration import BucketPass, Store
 
 POLL_SECONDS = 30.0
 """How soon rules that were changed are looked at, at the latest."""
 SAVE_SECONDS = 5.0
 """How much of a pass a crash may cost."""
+BUCKET_ERRORS: tuple[type[Exception], ...] = (DataLossError, CallerError, *UNREADABLE)
+"""What is the matter with one bucket alone."""
 
 _log = logging.getLogger("craqen.lifecycle")
 
@@ -44,10 +48,12 @@ class LifecycleDuty:
         self._interval_ns = int(options.interval_seconds * 1e9)
         self._total = Tally()
         self._passes = 0
+        self._failures = 0
         self._pass_seconds = 0.0
 
     async def run_once(self, now_ns: int) -> float:
         """Make all passes that are due; return in how many seconds to look again."""
+        await check_clock(self._kv, self._store.client_id, now_ns)
         found = await self._store.lifecycle_buckets()
         known = await book.read_all(self._kv)
         for bucket_id in known.keys() - {bucket.inode_id for bucket, _ in found}:
@@ -64,7 +70,12 @@ class LifecycleDuty:
                     wait_ns = min(wait_ns, due_ns - now_ns)
                     continue
                 progress = Progress(bucket.name, rules, now_ns)
-            await self._pass(bucket, setting, progress)
+            try:
+                await self._pass(bucket, setting, progress)
+            except BUCKET_ERRORS as error:
+                # The other buckets' objects end nevertheless.
+                self._failures += 1
+                _log.error("bucket %s: its lifecycle rules: %s", bucket.name, error)
         return wait_ns / 1e9
 
     async def _pass(self, bucket: Bucket, setting: bytes, progress: Progress) -> None:
@@ -136,6 +147,11 @@ class LifecycleDuty:
                 "craqen_lifecycle_passes_total",
                 "Passes over a bucket that were finished.",
                 self._passes,
+            ),
+            _counter(
+                "craqen_lifecycle_failures_total",
+                "Passes over a bucket that failed for what it holds.",
+                self._failures,
             ),
             Metric(
                 "craqen_lifecycle_pass_seconds",

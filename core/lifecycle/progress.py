@@ -3,12 +3,13 @@ last pages, and operators see what happens."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 
 import msgspec
 
-from ..errors import DataLossError
+from ..errors import UNREADABLE
 from ..kv.keys import prefix_end
 from ..kv.store import KeyValueStore, ReadTransaction, Transaction
 
@@ -80,15 +81,14 @@ def _key(bucket_id: int) -> bytes:
 
 
 async def read_all(kv: KeyValueStore) -> dict[int, Progress]:
-    """The progress of all buckets, by the bucket's inode. Raises DataLossError."""
+    """The progress of all buckets, by the bucket's inode. Records that are damaged are left out:
+    those buckets are gone over anew."""
 
     async def read(tx: ReadTransaction) -> dict[int, Progress]:
         found: dict[int, Progress] = {}
         for key, value in await tx.get_range(PREFIX, prefix_end(PREFIX)):
-            try:
+            with contextlib.suppress(*UNREADABLE, struct.error):
                 found[_NUMBER.unpack(key[len(PREFIX) :])[0]] = _decoder.decode(value)
-            except (msgspec.MsgspecError, struct.error) as error:
-                raise DataLossError(f"{key!r}: cannot be understood: {error}") from error
         return found
 
     return await kv.read(read)

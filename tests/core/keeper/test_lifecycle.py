@@ -691,6 +691,63 @@ def test_a_pass_goes_on_where_another_keeper_stopped(
     run(scene)
 
 
+def test_a_bucket_that_is_damaged_holds_up_no_other() -> None:
+    async def scene(w: World) -> None:
+        for name, setting in (("abc", b"\xc1"), ("bcd", encode_lifecycle(Lifecycle((days(1),))))):
+            await w.store.create_bucket(name, owner="o", region="r", as_owner=OWNER)
+            await w.store.set_bucket_setting(name, ASPECT, setting)
+        await w.put("k")
+        await w.rules(days(1))
+        w.days(3)
+        assert await w.duty.run_once(w.clock.wall_ns()) == duty_module.POLL_SECONDS
+        assert await w.keys() == []
+        text = render(w.duty.measures())
+        assert "craqen_lifecycle_failures_total 1" in text
+        assert "craqen_lifecycle_passes_total 2" in text
+
+    run(scene)
+
+
+def test_progress_that_is_damaged_is_begun_anew() -> None:
+    async def scene(w: World) -> None:
+        await w.put("k")
+        await w.rules(days(1))
+        bucket_id = (await w.store.get_bucket("bucket")).inode_id
+        await w.run()
+
+        async def damage(tx: Transaction) -> None:
+            tx.set(book._key(bucket_id), b"\xc1")
+            tx.set(book.PREFIX + b"short", b"")
+
+        await w.kv.transact(damage)
+        assert await book.read_all(w.kv) == {}
+        w.days(3)
+        assert (await w.run()).objects == 1
+
+    run(scene)
+
+
+def test_a_clock_that_is_ahead_of_all_others_ends_nothing() -> None:
+    async def scene(w: World) -> None:
+        other = await LocalMetaStore.open(w.kv, w.clock, MetaOptions(), description="gateway")
+        await w.put("k")
+        await w.rules(days(1))
+        ahead_ns = w.clock.wall_ns() + int(3 * DAY) * NS
+        with pytest.raises(UnavailableError, match="259170 s ahead"):
+            await w.duty.run_once(ahead_ns)
+        assert await w.keys() == ["k"]
+        w.days(3)
+        with pytest.raises(UnavailableError):  # nobody else was heard of for long
+            await w.duty.run_once(ahead_ns)
+        await other.renew_client()
+        await w.duty.run_once(ahead_ns)
+        assert await w.keys() == []
+        await other.close()
+        await w.duty.run_once(ahead_ns + int(30 * DAY) * NS)  # there is no other one
+
+    run(scene)
+
+
 def test_a_dry_run_tells_all_and_changes_nothing() -> None:
     async def scene(w: World) -> None:
         await w.enable()
