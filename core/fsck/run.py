@@ -93,8 +93,7 @@ class _Whole:
                 if low == 0:
                     check_extents(check, held)
                     await needs.take(held)
-                    if held.inode is not None:
-                        usage.sums.take(held.inode)
+                    usage.take(held)
                 check.progress.advance(1)
             if low == 0:
                 await needs.flush()
