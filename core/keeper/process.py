@@ -19,6 +19,9 @@ from .keeper import Keeper
 DESCRIPTION = "keeper"
 """In the list of clients; all keepers have the same."""
 LEASE_CHECK_SECONDS = 1.0
+DUTY_LEASES = 4.0
+"""Leases of duties by ``cluster.lease_seconds``: each renewal is a durable commit, and what nobody
+waits for may rest that long when a host is lost. A process of this host is followed at once."""
 
 _log = logging.getLogger("craqen.keeper")
 
@@ -37,7 +40,7 @@ async def run_keeper(
             client.kv,
             all_duties(client, config),
             SystemClock(),
-            config.cluster.lease_seconds,
+            config.cluster.lease_seconds * DUTY_LEASES,
             lambda: _count_keepers(client),
         )
         metrics = MetricsServer(keeper.measures)
