@@ -351,10 +351,10 @@ async def _check_account(tx: ReadTransaction, account: Account, *, reading: bool
 
 
 def _inode_ids(rows: Rows) -> list[int]:
-    """The inodes that entries, or records of versions, name."""
-    found: list[int] = []
+    """The inodes that entries, or records of versions, name; one with several names once."""
+    found: dict[int, None] = {}
     for key, value in rows:
         number = (decode_entry if key[:1] == b"d" else decode_version)(value).inode_id
         if number:
-            found.append(number)
-    return found
+            found[number] = None
+    return list(found)
