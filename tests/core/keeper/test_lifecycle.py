@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,9 @@ from craqen.core.errors import ConflictError, NotFoundError, UnavailableError, U
 from craqen.core.keeper import lifecycle as duty_module
 from craqen.core.keeper.expiration import BucketPass, Ended
 from craqen.core.keeper.lifecycle import LifecycleDuty, calendar_of
+from craqen.core.kv.embedded import EmbeddedStore
 from craqen.core.kv.memory import MemoryStore
-from craqen.core.kv.store import Transaction
+from craqen.core.kv.store import KeyValueStore, Transaction
 from craqen.core.lifecycle import progress as book
 from craqen.core.lifecycle.calendar import REAL_DAYS
 from craqen.core.lifecycle.plan import Plan
@@ -50,7 +52,7 @@ NS = 10**9
 class World:
     """A store with a bucket, its clock, and the duty."""
 
-    def __init__(self, kv: MemoryStore, store: LocalMetaStore, clock: ManualClock) -> None:
+    def __init__(self, kv: KeyValueStore, store: LocalMetaStore, clock: ManualClock) -> None:
         self.kv = kv
         self.store = store
         self.clock = clock
@@ -111,9 +113,11 @@ class World:
 Scene = Callable[[World], Awaitable[None]]
 
 
-def run(scene: Scene) -> None:
+def run(scene: Scene, kv: KeyValueStore | None = None) -> None:
+    kv = kv or MemoryStore()
+
     async def main() -> None:
-        kv, clock = MemoryStore(), ManualClock()
+        clock = ManualClock()
         store = await LocalMetaStore.open(kv, clock, MetaOptions(), description="test")
         try:
             await store.create_bucket("bucket", owner="o", region="r", as_owner=OWNER)
@@ -413,6 +417,43 @@ def test_what_changed_meanwhile_stays() -> None:
         assert await w.keys() == ["put", "tagged", "written"]
 
     run(scene)
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_no_fresh_object_is_lost_while_two_keepers_are_at_it(
+    versioned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craqen.core.keeper.expiration.KEYS_PER_PAGE", 40)
+    monkeypatch.setattr("craqen.core.keeper.expiration.REMOVALS_PER_TRANSACTION", 7)
+    monkeypatch.setattr("craqen.core.keeper.expiration.VERSIONED_REMOVALS_PER_TRANSACTION", 7)
+
+    async def scene(w: World) -> None:
+        if versioned:
+            await w.enable()
+        names = [f"{number % 7}/{number}" for number in range(200)]
+        for name in names:
+            await w.put(name, b"old")
+        w.days(3)
+        rule = days(1, noncurrent_days=1)
+        await w.rules(rule)
+        fresh: set[str] = set()
+
+        async def write(part: Sequence[str]) -> None:
+            for name in part:
+                await w.put(name, b"fresh")
+                fresh.add(name)
+
+        writing = [asyncio.create_task(write(names[start::5][::-1])) for start in (0, 1)]
+        (first, _), (second, _) = await asyncio.gather(w.one_pass(rule), w.one_pass(rule))
+        await asyncio.gather(*writing)
+        assert await w.keys() == sorted(fresh)
+        for name in fresh:
+            view = await w.store.get_object("bucket", name.encode())
+            assert view.inline_data == b"fresh"
+        assert len(names) - len(fresh) <= first.objects + second.objects <= len(names)
+        assert await problems(w.kv) == []
+
+    run(scene, EmbeddedStore(tmp_path))
 
 
 def test_only_what_the_scan_saw_ends() -> None:
