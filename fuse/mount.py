@@ -11,6 +11,7 @@ from typing import Any
 
 import pyfuse3
 
+from ..core.client.feed_follower import FeedFollower
 from ..core.client.files import FileClient
 from ..core.client.port import DataStore
 from ..core.client.sealed_files import SealedFiles
@@ -22,7 +23,7 @@ from ..core.meta.records import InodeType
 from ..core.meta.store import MetaStore
 from ..core.options import MountOptions
 from .event_loop import install
-from .invalidation import FeedFollower, Notifier
+from .invalidation import Notifier
 from .kernel_mount import FILESYSTEM_NAME, prepare, unmount
 from .kernel_read_ahead import set_read_ahead
 from .operations import CraqenOperations

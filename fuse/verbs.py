@@ -18,12 +18,12 @@ from pyfuse3 import EntryAttributes, FileNameT, FUSEError, InodeT
 
 from ..core.client.files import FileClient
 from ..core.client.port import DataStore
+from ..core.errno_map import errno_of
 from ..core.errors import CallerError, CraqenError
 from ..core.meta.names import PREFIX, shown
 from ..core.meta.records import FeedEvent, Inode, InodeType, SetAttributes
 from ..core.meta.store import MetaStore
 from .attributes import fill
-from .errno_map import errno_of
 from .handles import DirectoryHandle, FileHandle, HandleTable
 from .inode_table import InodeTable
 from .invalidation import Notifier

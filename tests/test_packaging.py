@@ -13,14 +13,14 @@ def test_every_package_folder_is_listed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(settings["tool"]["setuptools"]["packages"])
     found = {"craqen"}
-    for component in ("core", "gateway", "fuse"):
+    for component in ("core", "gateway", "fuse", "client"):
         for marker in (ROOT / component).rglob("__init__.py"):
             found.add(".".join(["craqen", *marker.parent.relative_to(ROOT).parts]))
     assert listed == found
 
 
 def test_every_module_is_in_a_package() -> None:
-    for component in ("core", "gateway", "fuse"):
+    for component in ("core", "gateway", "fuse", "client"):
         for module in (ROOT / component).rglob("*.py"):
             assert (module.parent / "__init__.py").exists(), module
 

@@ -139,6 +139,12 @@ class ClusterDataStore:
                 pieces += _pieces_of(span, found)
         return pieces
 
+    def content_now(self, span: ChunkSpan, generation: int) -> BlockContent | None:
+        """The block on this host with the span's chunk, if its place is known; its bytes are not
+        verified yet. May be called from any thread."""
+        place = self._reader.known_place(span, generation)
+        return None if place is None else place.content
+
     def read_now(
         self, extents: Sequence[Extent], offset: int, into: memoryview, generation: int
     ) -> bool:

@@ -222,6 +222,10 @@ class FileClient:
             if state is not None:
                 state.stale = True
 
+    def mark_all_stale(self) -> None:
+        """Changes may have been missed: every open file looks again before the next read."""
+        self.mark_stale(tuple(self._states))
+
     def view(self, inode: Inode) -> Inode:
         """*inode* (as just read) with what was written here and is not committed yet."""
         state = self._states.get(inode.inode_id)

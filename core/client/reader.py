@@ -52,7 +52,8 @@ class Place:
 
 
 class ChunkReader:
-    """Finds and reads chunk spans. The place cache is touched only between awaits: no lock."""
+    """Finds and reads chunk spans. The place cache is touched only between awaits, and by
+    ``known_place`` from other threads, in single steps: no lock."""
 
     def __init__(self, routes: Routes, clock: Clock, executor: Executor) -> None:
         self._routes = routes
@@ -76,7 +77,7 @@ class ChunkReader:
         if not span.dense and (generation == 0 or place.generation != generation):
             return None
         if place.expires_seconds < self._clock.monotonic_seconds():
-            del self._places[span.chunk_id]
+            self._places.pop(span.chunk_id, None)
             return None
         return place
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 import pytest
 
 from craqen.core import errors
+from craqen.core.client.feed_follower import FeedFollower
 from craqen.core.clock import ManualClock
+from craqen.core.errno_map import ERRNO_OF, errno_of
 from craqen.core.errors import CraqenError, UnavailableError
 from craqen.core.meta.records import DirectoryEntry, FeedEvent, Inode, InodeType
-from craqen.fuse.errno_map import ERRNO_OF, errno_of
 from craqen.fuse.handles import DirectoryHandle, HandleTable
 from craqen.fuse.inode_table import InodeTable
-from craqen.fuse.invalidation import FeedFollower, Notifier
+from craqen.fuse.invalidation import Notifier
 
 
 def every_error(kind: type[CraqenError] = CraqenError) -> list[type[CraqenError]]:
@@ -195,7 +196,7 @@ class Feed:
 
 
 def test_feed_is_followed_over_failures_and_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("craqen.fuse.invalidation.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("craqen.core.client.feed_follower.RETRY_SECONDS", 0.001)
 
     async def body() -> None:
         feed, clock = Feed(), ManualClock()

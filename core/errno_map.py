@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from ..core.errors import (
+from .errors import (
     AlreadyExistsError,
     CallerError,
     ChecksumMismatchError,

@@ -1,0 +1,317 @@
+"""The store on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from ..core.client.connect import Client
+from ..core.client.connect import connect as connect_client
+from ..core.client.feed_follower import FeedFollower
+from ..core.client.files import FileClient, OpenFile
+from ..core.clock import SystemClock
+from ..core.config import load_config
+from ..core.errors import AlreadyExistsError, IsDirectoryError, NotDirectoryError, NotFoundError
+from ..core.limits import MIB
+from ..core.meta.records import FeedEvent, Inode, InodeType, SetAttributes
+from ..core.options import Config
+from .async_files import AsyncFile
+from .batches import AsyncBatches
+from .errors import as_os_errors
+from .fast_reads import FastReads
+from .modes import Mode, parse_mode
+from .pages import CACHE_BYTES, VerifiedPages
+from .paths import Path, find, find_or_none, find_place, text_of
+from .records import DirectoryEntry, Stat, stat_of
+
+LISTED_AT_ONCE = 1000
+UPKEEP_SECONDS = 1.0
+FILE_MODE = 0o666
+DIRECTORY_MODE = 0o777
+
+
+class AsyncStore(AsyncBatches):
+    """The files of a store. Get it from ``connect_async``, and close it.
+
+    Paths are ``/bucket/folder/file``. Every call raises OSError as the functions of ``os`` do.
+    """
+
+    def __init__(self, client: Client, config: Config, cache_bytes: int) -> None:
+        clock = SystemClock()
+        self._client = client
+        self.meta = client.meta
+        self.files = FileClient(
+            client.meta,
+            client.data,
+            clock,
+            dirty_bytes_max=config.mount.dirty_mebibytes * MIB,
+            sealed=client.sealed,
+        )
+        self.pages = VerifiedPages(cache_bytes)
+        self.fast = FastReads(client.data, self.pages)
+        self._follower = FeedFollower(
+            client.meta,
+            clock,
+            retention_seconds=config.meta.feed_retention_seconds,
+            changed=self._changed,
+            lost=self._forget_everything,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        umask = os.umask(0)
+        os.umask(umask)
+        self._umask = umask
+
+    async def start(self) -> None:
+        """Follow the changes that others make. Raises CraqenError."""
+        await self._follower.start()
+        self._tasks += [
+            asyncio.create_task(self._follower.run()),
+            asyncio.create_task(self._upkeep()),
+        ]
+
+    async def close(self) -> None:
+        """Store what open files hold, and end the connection. Raises OSError."""
+        try:
+            with as_os_errors():
+                await self.files.flush_all()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            for task in self._tasks:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await self._client.close()
+
+    async def __aenter__(self) -> AsyncStore:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _changed(self, events: Sequence[FeedEvent]) -> None:
+        inode_ids = {event.inode_id for event in events if event.kind == "inode"}
+        self.files.mark_stale(inode_ids)
+        await self.files.protect(inode_ids)
+
+    def _forget_everything(self) -> None:
+        self.files.mark_all_stale()
+
+    async def _upkeep(self) -> None:
+        while not self._client.lease_lost:
+            await asyncio.sleep(UPKEEP_SECONDS)
+            await self.files.flush_old()
+
+    # Files
+
+    async def open(self, path: Path, mode: str = "rb") -> AsyncFile:
+        """Open a file; modes are those of the built-in ``open``, always of bytes. Raises OSError,
+        ValueError (mode)."""
+        parsed = parse_mode(mode)
+        text = text_of(path)
+        with as_os_errors(text):
+            return AsyncFile(self, await self._opened(path, parsed), text, parsed)
+
+    async def _opened(self, path: Path, mode: Mode) -> OpenFile:
+        inode = await find_or_none(self.meta, path) if mode.creates else await find(self.meta, path)
+        if inode is None:
+            inode = await self._created(path, exclusive=mode.exclusive)
+        elif mode.exclusive:
+            raise AlreadyExistsError(f"{text_of(path)}: is there already")
+        if inode.type == InodeType.DIRECTORY:
+            raise IsDirectoryError(f"{text_of(path)}: is a folder")
+        handle = await self.files.open(inode.inode_id)
+        try:
+            if mode.truncates and handle.state.size:
+                await self.files.set_attributes(inode.inode_id, SetAttributes(size=0))
+        except BaseException:
+            await self.files.release(handle)
+            raise
+        return handle
+
+    async def _created(self, path: Path, *, exclusive: bool) -> Inode:
+        place = await find_place(self.meta, path)
+        return await self.meta.create(
+            *place,
+            InodeType.FILE,
+            mode=FILE_MODE & ~self._umask,
+            uid=os.geteuid(),
+            gid=os.getegid(),
+            exclusive=exclusive,
+        )
+
+    async def read_bytes(self, path: Path) -> bytes:
+        """All of a file. Raises OSError."""
+        async with await self.open(path) as file:
+            return await file.read()
+
+    async def write_bytes(self, path: Path, data: Any) -> None:
+        """Make *data* all of a file, durable on return. Raises OSError."""
+        async with await self.open(path, "wb") as file:
+            await file.write(data)
+
+    # Names
+
+    async def stat(self, path: Path, *, follow: bool = True) -> Stat:
+        """What is known of *path*. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            return stat_of(self.files.view(await find(self.meta, path, follow=follow)))
+
+    async def exists(self, path: Path) -> bool:
+        """Whether *path* leads to something. Raises OSError (not for its absence)."""
+        with as_os_errors(text_of(path)):
+            return await find_or_none(self.meta, path) is not None
+
+    async def scan(self, path: Path = "/") -> AsyncIterator[DirectoryEntry]:
+        """The entries of a folder, in the order of their names. Raises OSError."""
+        text = text_of(path).rstrip("/")
+        with as_os_errors(text):
+            folder = await find(self.meta, path)
+            if folder.type != InodeType.DIRECTORY:
+                raise NotDirectoryError(f"{text}: is not a folder")
+            after = b""
+            while True:
+                rows = await self.meta.read_directory(
+                    folder.inode_id, after=after, limit=LISTED_AT_ONCE
+                )
+                for row in rows:
+                    name = os.fsdecode(row.name)
+                    found = stat_of(self.files.view(row.inode))
+                    yield DirectoryEntry(name, f"{text}/{name}", found)
+                if len(rows) < LISTED_AT_ONCE:
+                    return
+                after = rows[-1].cursor
+
+    async def list(self, path: Path = "/") -> list[DirectoryEntry]:
+        """All entries of a folder. Raises OSError."""
+        return [entry async for entry in self.scan(path)]
+
+    async def walk(self, path: Path = "/") -> AsyncIterator[DirectoryEntry]:
+        """All that is below a folder, each folder before what is in it. Raises OSError."""
+        waiting = [text_of(path)]
+        while waiting:
+            async for entry in self.scan(waiting.pop()):
+                yield entry
+                if entry.stat.is_directory:
+                    waiting.append(entry.path)
+
+    async def make_directory(
+        self, path: Path, *, parents: bool = False, exist_ok: bool = False
+    ) -> None:
+        """Make a folder (below ``/``: a bucket). Raises OSError."""
+        with as_os_errors(text_of(path)):
+            if exist_ok:
+                found = await find_or_none(self.meta, path)
+                if found is not None and found.type == InodeType.DIRECTORY:
+                    return
+            if parents:
+                above = os.path.dirname(text_of(path).rstrip("/"))
+                if above not in ("", "/"):
+                    await self.make_directory(above, parents=True, exist_ok=True)
+            place = await find_place(self.meta, path)
+            try:
+                await self.meta.create(
+                    *place,
+                    InodeType.DIRECTORY,
+                    mode=DIRECTORY_MODE & ~self._umask,
+                    uid=os.geteuid(),
+                    gid=os.getegid(),
+                )
+            except AlreadyExistsError:
+                if not exist_ok:
+                    raise
+
+    async def remove(self, path: Path) -> None:
+        """Remove a name of a file. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            place = await find_place(self.meta, path)
+            found = await self.meta.lookup(*place)
+            if found.type == InodeType.DIRECTORY:
+                raise IsDirectoryError(f"{text_of(path)}: is a folder")
+            await self.meta.unlink(*place)
+
+    async def remove_directory(self, path: Path) -> None:
+        """Remove an empty folder. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            await self.meta.remove_directory(*await find_place(self.meta, path))
+
+    async def rename(self, path: Path, to: Path, *, no_replace: bool = False) -> None:
+        """Move *path* to the name *to*, in place of what is there (with *no_replace*: only if
+        nothing is), in one step, however much is below it. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            place = await find_place(self.meta, path)
+            await self.meta.rename(*place, *await find_place(self.meta, to), no_replace=no_replace)
+
+    async def link(self, path: Path, to: Path) -> None:
+        """Give a file the further name *to*. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            inode = await find(self.meta, path, follow=False)
+            await self.meta.link(inode.inode_id, *await find_place(self.meta, to))
+
+    async def symlink(self, target: Path, path: Path) -> None:
+        """Make *path* a symbolic link to *target*. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            await self.meta.create(
+                *await find_place(self.meta, path),
+                InodeType.SYMLINK,
+                mode=0o777,
+                uid=os.geteuid(),
+                gid=os.getegid(),
+                symlink_target=os.fsencode(target),
+            )
+
+    async def read_link(self, path: Path) -> str:
+        """Where a symbolic link leads. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            inode = await find(self.meta, path, follow=False)
+            if inode.type != InodeType.SYMLINK:
+                raise NotFoundError(f"{text_of(path)}: is not a symbolic link")
+            return os.fsdecode(inode.symlink_target)
+
+    async def set_attributes(
+        self,
+        path: Path,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> None:
+        """Change what is not None. Raises OSError."""
+        changes = SetAttributes(mode, uid, gid, None, atime_ns, mtime_ns)
+        with as_os_errors(text_of(path)):
+            inode = await find(self.meta, path)
+            await self.files.set_attributes(inode.inode_id, changes)
+
+
+async def connect_async(
+    config: str | os.PathLike[str] | Config | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> AsyncStore:
+    """Connect to the store of a configuration file (None: the one that CRAQEN_CONFIG names).
+
+    *cache_bytes*: for verified pages kept in memory. Raises OSError.
+    """
+    with as_os_errors():
+        if not isinstance(config, Config):
+            path = None if config is None else os.fspath(config)
+            config = load_config(path, os.environ if environment is None else environment)
+        client = await connect_client(config, "native client")
+        store = AsyncStore(client, config, cache_bytes)
+        try:
+            await store.start()
+        except BaseException:
+            await client.close()
+            raise
+    return store
