@@ -13,6 +13,10 @@ from .options import LogOptions
 _RECORD_FIELDS = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+"""What names could forge lines with, or command a terminal."""
+
+
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
@@ -20,9 +24,13 @@ class _TextFormatter(logging.Formatter):
         line = (
             f"{moment}.{int(record.msecs):03d} {record.levelname.lower():7} "
             f"{record.name.removeprefix('craqen.')}: {record.getMessage()}{extra}"
-        )
+        ).translate(_CONTROLS)
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented: what an exception quotes cannot begin a line.
+            line += "".join(
+                f"\n    {told.translate(_CONTROLS)}"
+                for told in self.formatException(record.exc_info).splitlines()
+            )
         return line
 
 

@@ -19,7 +19,7 @@ from .handlers import reads
 from .headers import Headers
 from .protocol import Incoming
 from .reply import Reply, Sent
-from .routing import Route, decode_key
+from .routing import Route, decode_key, split_target
 from .settings import website
 from .settings.website import Redirection, Website
 
@@ -98,7 +98,10 @@ class Visit:
                 exchange, key + b"/" + index
             ):
                 raise
-        return _redirect(Redirection(302, f"{self._incoming.message.path.partition('?')[0]}/"))
+        # Two slashes at the beginning would name another host.
+        path = split_target(self._incoming.message.path)[0]
+        origin = f"{self._scheme}://{self._host}" if path.startswith("//") else ""
+        return _redirect(Redirection(302, f"{origin}{path}/"))
 
     async def _exists(self, exchange: Exchange, key: bytes) -> bool:
         """Whether everybody may know that there is an object *key*."""

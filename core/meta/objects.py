@@ -30,6 +30,7 @@ from .records import (
     DeleteOutcome,
     Deletion,
     Inode,
+    InodeType,
     NewContent,
     ObjectAttributes,
     ObjectView,
@@ -146,8 +147,11 @@ class Objects:
         async def read(tx: ReadTransaction) -> ObjectView:
             inode, found_id = await find_object(tx, bucket, key, version_id)
             data = None
-            if with_data and inode.inline:
-                data = await tx.get(inline_key(inode.inode_id))
+            if with_data:
+                if inode.inline:
+                    data = await tx.get(inline_key(inode.inode_id))
+                elif inode.type is InodeType.SYMLINK:
+                    data = inode.symlink_target  # it is never followed here
             return ObjectView(key, inode, data, found_id)
 
         return await self._context.kv.read(read)

@@ -298,7 +298,10 @@ def entry_fields(value: bytes) -> tuple[int, int, int, int]:
 
 
 def inode_key(inode_id: int) -> bytes:
-    return _LETTER_U64.pack(b"i", inode_id)
+    try:
+        return _LETTER_U64.pack(b"i", inode_id)
+    except struct.error as error:  # from a damaged record
+        raise DataLossError(f"{inode_id} is no inode's number") from error
 
 
 def inline_key(inode_id: int) -> bytes:
@@ -463,8 +466,7 @@ def unpack_number(value: bytes) -> int:
     """The number that a value is. Raises DataLossError."""
     if len(value) != _U64.size:
         raise DataLossError(f"a number of {len(value)} bytes cannot be understood")
-    number: int = _U64.unpack(value)[0]
-    return number
+    return int.from_bytes(value, "big")
 
 
 def removal_key(due_ns: int, number: int) -> bytes:

@@ -104,7 +104,7 @@ class ObjectStore(Protocol):
         self, bucket: str, key: bytes, *, version_id: str = "", with_data: bool = True
     ) -> ObjectView:
         """Read inode and (``with_data``) inline bytes of *key*, or of one of its versions. This is
-        the GET and HEAD hot path.
+        the GET and HEAD hot path. A symbolic link is never followed: its bytes are its target.
         Raises DeleteMarkerError (the version is one), VersionNotFoundError, InvalidArgumentError
         (what cannot be a version id)."""
         ...

@@ -196,6 +196,8 @@ async def _copied(context: MetaContext, tx: Transaction, inode: Inode) -> Inode:
 
 async def content_of(tx: ReadTransaction, source: Inode) -> NewContent:
     """What a copy of *source* refers to."""
+    if source.type is InodeType.SYMLINK:
+        return NewContent(source.size, source.symlink_target)
     if source.type != InodeType.FILE:
         return NewContent(0, b"")
     if source.inline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from urllib.parse import quote, quote_from_bytes, urlencode, urlsplit
 
@@ -42,6 +43,7 @@ _HEADER_FIELDS = frozenset(
         "expires",
     }
 )
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # what a header may be called, and is told again
 _OF_THE_REQUEST = ("content-", "x-amz-", "authorization", "expires", "cache-control")
 
 
@@ -137,7 +139,7 @@ async def _accept(exchange: Exchange, head: FormHead) -> tuple[int, int]:
 
 
 def _headers(exchange: Exchange, fields: dict[str, str]) -> dict[str, str]:
-    """The headers of a PUT that would do the same."""
+    """The headers of a PUT that would do the same. Raises S3Error InvalidArgument."""
     headers = {
         name: value
         for name, value in exchange.headers.items()
@@ -145,6 +147,8 @@ def _headers(exchange: Exchange, fields: dict[str, str]) -> dict[str, str]:
     }
     for name, value in fields.items():
         if name in _HEADER_FIELDS or name.startswith("x-amz-"):
+            if not _TOKEN.fullmatch(name):
+                raise invalid_argument("A field's name is no header's name", name=name, value="")
             headers[name] = value
     if "acl" in fields:
         headers["x-amz-acl"] = fields["acl"]
