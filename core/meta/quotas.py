@@ -28,7 +28,6 @@ from .accounts import (
     Limits,
     Standing,
     account_of,
-    clear_limits,
     counters_range,
     decode_limits,
     holder_of,
@@ -169,7 +168,10 @@ class Quotas:
             if now is None or now.settle_ns != limits.settle_ns:
                 return  # changed meanwhile: there is another walk to make
             if now.ended:
-                clear_limits(tx, account)
+                tx.clear(limits_key(account))
+                # A file with several names may count for the folder on, and be told of again.
+                if await usage_of(tx, account, snapshot=False) == Usage(0, 0):
+                    tx.clear_range(*counters_range(account))
             else:
                 tx.set(limits_key(account), encode(msgspec.structs.replace(now, settled=True)))
 

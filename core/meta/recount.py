@@ -26,7 +26,6 @@ from .accounts import (
     Kind,
     account_of,
     accounts_of,
-    clear_limits,
     counter_key,
     holder_of,
     limits_key,
@@ -156,10 +155,10 @@ class Comparison:
             self.unreadable += 1
 
     async def _exists(self, account: Account) -> bool:
-        if account.kind is not Kind.BUCKET:
-            return True
-        value = await self._kv.read(lambda tx: tx.get(inode_key(account.number)))
-        return value is not None
+        async def look(tx: ReadTransaction) -> bool:
+            return await _is_there(tx, account)
+
+        return await self._kv.read(look)
 
 
 async def find_differences(
@@ -192,17 +191,24 @@ async def mend(kv: KeyValueStore, account: Account, difference: Difference) -> b
     """Add what is missing; False if the account is gone."""
 
     async def work(tx: Transaction) -> bool:
-        if account.kind is Kind.BUCKET and await tx.get(inode_key(account.number)) is None:
+        if not await _is_there(tx, account):
             return False
-        if account.kind is Kind.DIRECTORY and await tx.get(limits_key(account)) is None:
-            clear_limits(tx, account)
-            return True
         for what, delta in zip((SIZE, OBJECTS, PARTS), difference, strict=True):
             if delta:
                 tx.add(counter_key(account, 0, what), delta)
         return True
 
     return await kv.transact(work)
+
+
+async def _is_there(tx: ReadTransaction, account: Account) -> bool:
+    """Whether the bucket exists, or the folder has a quota. (A file with several names may go on
+    counting for a folder whose quota was removed, in which it has no name any more.)"""
+    if account.kind is Kind.USER:
+        return True
+    is_bucket = account.kind is Kind.BUCKET
+    key = inode_key(account.number) if is_bucket else limits_key(account)
+    return await tx.get(key) is not None
 
 
 async def _counters(kv: KeyValueStore) -> dict[Account, Rows]:
