@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyfuse3
 from pyfuse3 import FUSEError, InodeT, XAttrNameT
 
 from ..core.errors import NotFoundError
+from ..core.ids import ROOT_INODE_ID
 from ..core.limits import KIB, NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX
+from ..core.meta.accounts import Account, Kind, Standing
+from ..core.meta.records import InodeType
 from .file_verbs import FileVerbs
 from .name_verbs import NameVerbs
 from .verbs import verb
@@ -24,6 +27,17 @@ SPACE_BLOCK_BYTES = 4 * KIB
 FREE_INODES = 1 << 32  # there is no limit; programs want a number
 
 _XATTR_NAMESPACES = (b"user.", b"trusted.")
+
+USAGE_XATTR_PREFIX = b"craqen."
+"""Attributes of folders that are read only, and not listed: programs that copy attributes would
+fail to write them."""
+_USAGE_XATTRS: dict[bytes, Callable[[Standing], int]] = {
+    b"usage.bytes": lambda one: one.usage.size_bytes,
+    b"usage.files": lambda one: one.usage.objects,
+    b"usage.part_bytes": lambda one: one.usage.part_bytes,
+    b"quota.bytes": lambda one: one.limits.size_bytes,
+    b"quota.files": lambda one: one.limits.files,
+}
 
 
 class CraqenOperations(NameVerbs, FileVerbs):
@@ -37,18 +51,38 @@ class CraqenOperations(NameVerbs, FileVerbs):
         if self._space is None or now - self._space[0] > SPACE_SECONDS:
             capacity, free = await self._data.space()
             usage = await self._meta.usage()
+            files, free_files = usage.objects + FREE_INODES, FREE_INODES
+            root = await self._meta.get_inode(self._root_id)
+            for one in (
+                await self._meta.standings_of(root) if self._root_id != ROOT_INODE_ID else ()
+            ):
+                limits, held = one.limits, one.usage
+                if limits.size_bytes:
+                    capacity = min(capacity, limits.size_bytes)
+                    free = min(free, max(0, limits.size_bytes - held.held_bytes))
+                if limits.files:
+                    files = min(files, limits.files)
+                    free_files = min(free_files, max(0, limits.files - held.objects))
             answer = pyfuse3.StatvfsData()
             answer.f_bsize = answer.f_frsize = SPACE_BLOCK_BYTES
             answer.f_blocks = capacity // SPACE_BLOCK_BYTES
             answer.f_bfree = answer.f_bavail = free // SPACE_BLOCK_BYTES
-            answer.f_files = usage.objects + FREE_INODES
-            answer.f_ffree = answer.f_favail = FREE_INODES
+            answer.f_files = files
+            answer.f_ffree = answer.f_favail = free_files
             answer.f_namemax = NAME_BYTES_MAX
             self._space = (now, answer)
         return self._space[1]
 
+    async def _limits(self) -> list[Standing]:
+        """The limits of what is mounted. All buckets together have none."""
+        if self._root_id == ROOT_INODE_ID:
+            return []
+        return await self._meta.standings_of(await self._meta.get_inode(self._root_id))
+
     @verb
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: pyfuse3.RequestContext) -> bytes:
+        if name.startswith(USAGE_XATTR_PREFIX):
+            return await self._usage_xattr(self._id(inode), name)
         if not name.startswith(_XATTR_NAMESPACES):
             # Asked before every write (security.capability): answered without a look.
             raise FUSEError(errno.ENODATA if name.startswith(b"security.") else errno.EOPNOTSUPP)
@@ -56,6 +90,19 @@ class CraqenOperations(NameVerbs, FileVerbs):
             return await self._meta.get_xattr(self._id(inode), name)
         except NotFoundError:
             raise FUSEError(errno.ENODATA) from None
+
+    async def _usage_xattr(self, inode_id: int, name: bytes) -> bytes:
+        """What a bucket, or a folder with a quota, holds and may hold."""
+        read = _USAGE_XATTRS.get(name.removeprefix(USAGE_XATTR_PREFIX))
+        inode = await self._meta.get_inode(inode_id)
+        if inode.type != InodeType.DIRECTORY or read is None or inode_id == ROOT_INODE_ID:
+            raise FUSEError(errno.ENODATA)
+        kind = Kind.DIRECTORY if inode.bucket_id else Kind.BUCKET
+        try:
+            standing = await self._meta.standing(Account(kind, inode_id))
+        except NotFoundError:
+            raise FUSEError(errno.ENODATA) from None
+        return b"%d" % read(standing)
 
     @verb
     async def setxattr(

@@ -316,7 +316,10 @@ async def receive_segment(
 
     Raises S3Error and CraqenError; then nothing is left behind.
     """
-    await exchange.services.meta.ensure_ids(1)
+    meta = exchange.services.meta
+    bucket_id = exchange.settings.record.inode_id
+    await meta.check_room(bucket_id, exchange.owner.uid, body.length or 1)
+    await meta.ensure_ids(1)
     ahead = 0 if lead is None else lead.length_bytes
     writer = new_segment(exchange, None if body.length is None else ahead + body.length)
     try:

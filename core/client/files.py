@@ -19,11 +19,18 @@ import msgspec
 
 from ..clock import Clock
 from ..crypt.pages import open_record
-from ..errors import CraqenError, LimitExceededError, StaleHandleError, UnsupportedError
+from ..errors import (
+    CraqenError,
+    LimitExceededError,
+    QuotaExceededError,
+    StaleHandleError,
+    UnsupportedError,
+)
 from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, MIB
 from ..meta.records import Inode, SetAttributes
 from ..meta.store import MetaStore
 from .dirty import DirtyRanges
+from .file_state import FileState as FileState
 from .port import DataStore
 from .sealed_files import SealedFiles
 from .write_back import WriteBack
@@ -31,67 +38,12 @@ from .write_back import WriteBack
 DIRTY_BYTES_MAX = 64 * MIB  # default for all open files together
 FLUSH_BYTES = 8 * MIB  # from here on a file's whole chunks are stored while more arrives
 WRITE_BACK_SECONDS = 5.0  # nothing written stays in memory alone for longer than about this
+ROOM_AHEAD_BYTES = 8 * MIB  # how much more may be taken before quotas are asked again
 REFRESHES_MAX = 4  # a file replaced under every attempt of a read
 
 Buffer = bytes | bytearray | memoryview
 
 _log = logging.getLogger("craqen.files")
-
-
-class FileState:
-    """One file as this process has it open."""
-
-    __slots__ = (
-        "background",
-        "cache_generation",
-        "changed_ns",
-        "changed_since_seconds",
-        "data_key",
-        "dirty",
-        "flushing",
-        "handles",
-        "inline_data",
-        "inode",
-        "inode_id",
-        "lock",
-        "session",
-        "stale",
-        "written_end",
-    )
-
-    def __init__(self, inode_id: int) -> None:
-        self.inode_id = inode_id
-        self.inode: Inode | None = None
-        self.inline_data: bytes | None = None
-        """Small content, decrypted."""
-        self.data_key: bytes | None = None
-        """Of encrypted content."""
-        self.handles = 0
-        self.lock = asyncio.Lock()
-        self.dirty = DirtyRanges()
-        self.flushing: DirtyRanges | None = None
-        self.written_end = 0
-        """Bytes up to here are stored in place, but the inode does not say so yet."""
-        self.changed_ns = 0
-        self.changed_since_seconds = 0.0
-        self.background: asyncio.Task[None] | None = None
-        self.session: int | None = None
-        self.stale = False
-        """The inode changed elsewhere: read it anew before use."""
-        self.cache_generation = -1
-        """The generation that an outer cache of the bytes has (kept here for it); -1: none."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether something written is not committed yet."""
-        return bool(self.dirty) or self.flushing is not None or self.written_end > 0
-
-    @property
-    def size(self) -> int:
-        """The size with all that was written."""
-        assert self.inode is not None
-        size = max(self.inode.size, self.written_end, self.dirty.end)
-        return size if self.flushing is None else max(size, self.flushing.end)
 
 
 class OpenFile:
@@ -356,6 +308,8 @@ class FileClient:
         length = len(data)
         if offset + length > FILE_BYTES_MAX:
             raise LimitExceededError(f"a file of {offset + length} bytes; limit {FILE_BYTES_MAX}")
+        if offset + length > state.room_end:
+            await self._ask_quotas(state, offset + length)
         if self._dirty_bytes + length > self._dirty_bytes_max:
             await self._make_room(length)
         dirty = state.dirty
@@ -367,6 +321,20 @@ class FileClient:
         state.changed_ns = self._clock.wall_ns()
         if dirty.size_bytes >= self._flush_bytes and state.background is None:
             state.background = asyncio.create_task(self._flush_in_background(state))
+
+    async def _ask_quotas(self, state: FileState, end: int) -> None:
+        """Raise QuotaExceededError if the file would grow to *end* and there is no room for that;
+        what is written is held against the quotas again when it is stored."""
+        inode = state.inode
+        if inode is None or end <= state.size:
+            return
+        stored = max(inode.size, state.written_end)
+        room = await self._meta.room_of(inode)
+        if end - inode.size > room:
+            raise QuotaExceededError(
+                f"inode {state.inode_id:x}: a quota leaves room for {inode.size + room} bytes"
+            )
+        state.room_end = min(inode.size + room, max(stored, end) + ROOM_AHEAD_BYTES)
 
     async def _make_room(self, length: int) -> None:
         """Store the file with the most unstored bytes until *length* more fit."""

@@ -28,6 +28,8 @@ TABLE_SECONDS = 1.0
 """How long a process may take for a limit that another one sets to be heeded."""
 SIZE, OBJECTS, PARTS = b"b", b"o", b"p"
 """How keys of counters end: bytes and number of files, bytes of parts of unfinished uploads."""
+ROOM_MAX = 1 << 62
+"""Room where there is no limit."""
 NEAR_SHARE = 16
 """Within one part in so many of a limit, those who add exclude each other: it is not passed."""
 

@@ -52,6 +52,11 @@ class QuotaStore(Protocol):
         """The limited accounts but its owner that *inode*, a folder, counts for."""
         ...
 
+    async def room_of(self, inode: Inode) -> int:
+        """By how many bytes a file may still grow, as far as is known without I/O or by one look at
+        the counters; ROOM_MAX if nothing limits it."""
+        ...
+
     async def check_room(self, bucket_id: int, uid: int, size_bytes: int) -> None:
         """Before so many bytes are taken for a new object: raise QuotaExceededError if the bucket
         or the owner has no room for them even if nothing is added meanwhile. No I/O while no limit

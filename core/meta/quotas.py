@@ -22,6 +22,7 @@ from ..kv.store import ReadTransaction, Transaction
 from .accounts import (
     COUNTERS_PREFIX,
     LIMITS_PREFIX,
+    ROOM_MAX,
     Account,
     Holder,
     Kind,
@@ -295,13 +296,33 @@ class Quotas:
 
         return await context.kv.read(read)
 
+    async def room_of(self, inode: Inode) -> int:
+        """How far a file may grow."""
+        context = self._context
+        if self._nothing_limited():
+            return ROOM_MAX
+
+        async def read(tx: ReadTransaction) -> int:
+            await context.limits.refresh(tx, context.clock.monotonic_seconds())
+            room = ROOM_MAX
+            for account, limits in context.limits.of(holder_of(inode)):
+                if limits.size_bytes:
+                    usage = await usage_of(tx, account)
+                    room = min(room, max(0, limits.size_bytes - usage.held_bytes))
+            return room
+
+        return await context.kv.read(read)
+
+    def _nothing_limited(self) -> bool:
+        """Whether it is known that there are no limits."""
+        table = self._context.limits
+        now_seconds = self._context.clock.monotonic_seconds()
+        return not table.limits and now_seconds < table.good_until_seconds
+
     async def check_room(self, bucket_id: int, uid: int, size_bytes: int) -> None:
         """Refuse early."""
         context = self._context
-        if (
-            not context.limits.limits
-            and context.clock.monotonic_seconds() < context.limits.good_until_seconds
-        ):
+        if self._nothing_limited():
             return
 
         async def check(tx: ReadTransaction) -> None:
