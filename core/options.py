@@ -241,6 +241,19 @@ class LifecycleOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaOptions:
+    """quotas: what buckets, folders and users may hold (craqen admin quota)."""
+
+    recount_hours: float = option(
+        168.0,
+        "How often the keeper adds all files up and mends counters that say something else. 0: "
+        "never; craqen admin usage --recount does it by hand.",
+        minimum=0.0,
+        maximum=8_760.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsOptions:
     """metrics: what storage nodes and managers count, for Prometheus."""
 
@@ -276,6 +289,7 @@ class Config:
     mount: MountOptions = field(default_factory=MountOptions)
     encryption: EncryptionOptions = field(default_factory=EncryptionOptions)
     lifecycle: LifecycleOptions = field(default_factory=LifecycleOptions)
+    quotas: QuotaOptions = field(default_factory=QuotaOptions)
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
@@ -330,6 +344,7 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "mount": MountOptions,
     "encryption": EncryptionOptions,
     "lifecycle": LifecycleOptions,
+    "quotas": QuotaOptions,
     "log": LogOptions,
     "metrics": MetricsOptions,
 }

@@ -24,6 +24,7 @@ from .admin_chunks import CHUNKS_SHOWN, query
 from .admin_encryption import add_encryption_commands
 from .admin_identity_parser import add_identity_commands
 from .admin_lifecycle import add_lifecycle_commands
+from .admin_quota import add_quota_commands, add_usage_command, print_usage, show_usage
 from .fsck_command import check_store
 
 TABLE_FILE_BYTES_MAX = 15 << 20  # what one message to the manager holds, with room
@@ -68,6 +69,10 @@ class AdminCommand:
         add_bucket_commands(_group(commands, "bucket", "who decides about buckets"), _leaf)
         group = _group(commands, "lifecycle", "the rules by which objects end")
         add_lifecycle_commands(group, _leaf)
+        add_quota_commands(
+            _group(commands, "quota", "what buckets, folders and users may hold"), _leaf
+        )
+        add_usage_command(_leaf(commands, "usage", "what they hold", show_usage, print_usage))
         keys = _group(commands, "encryption-key", "the keys that wrap those of encrypted objects")
         add_encryption_commands(keys, _leaf)
         add_identity_commands(commands, _group, _leaf)

@@ -6,10 +6,12 @@ from ..client.connect import Client
 from ..options import Config
 from .duty import Duty
 from .lifecycle import LifecycleDuty
+from .quotas import QuotaDuty
 
 
 def all_duties(client: Client, config: Config) -> list[Duty]:
     """Everything that keepers do, over the store that *client* is connected to."""
     return [
         LifecycleDuty(client.kv, client.meta, config.lifecycle),
+        QuotaDuty(client.kv, client.meta, config.quotas),
     ]
