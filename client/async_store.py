@@ -15,9 +15,16 @@ from ..core.client.feed_follower import FeedFollower
 from ..core.client.files import FileClient, OpenFile
 from ..core.clock import SystemClock
 from ..core.config import load_config
-from ..core.errors import AlreadyExistsError, IsDirectoryError, NotDirectoryError, NotFoundError
+from ..core.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    IsDirectoryError,
+    NotDirectoryError,
+    NotFoundError,
+)
 from ..core.limits import MIB
-from ..core.meta.records import FeedEvent, Inode, InodeType, SetAttributes
+from ..core.meta.names import is_plain
+from ..core.meta.records import FeedEvent, Inode, InodeType, Owner, SetAttributes
 from ..core.options import Config
 from .async_files import AsyncFile
 from .batches import AsyncBatches
@@ -25,10 +32,11 @@ from .errors import as_os_errors
 from .fast_reads import FastReads
 from .modes import Mode, parse_mode
 from .pages import CACHE_BYTES, VerifiedPages
-from .paths import Path, find, find_or_none, find_place, text_of
+from .paths import Path, find, find_or_none, find_place, split, text_of
 from .records import DirectoryEntry, Stat, stat_of
 
 LISTED_AT_ONCE = 1000
+COPIED_AT_ONCE = 8 * MIB
 UPKEEP_SECONDS = 1.0
 FILE_MODE = 0o666
 DIRECTORY_MODE = 0o777
@@ -249,6 +257,47 @@ class AsyncStore(AsyncBatches):
         with as_os_errors(text_of(path)):
             place = await find_place(self.meta, path)
             await self.meta.rename(*place, *await find_place(self.meta, to), no_replace=no_replace)
+
+    async def copy_file(self, path: Path, to: Path) -> None:
+        """Make *to* a file with the content of *path*, in place of a file that is there; no bytes
+        are moved where both are plain keys of buckets. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            inode = await find(self.meta, path)
+            if inode.type != InodeType.FILE:
+                raise IsDirectoryError(f"{text_of(path)}: is not a file")
+            if await self._copied_by_reference(inode, path, to):
+                return
+        async with await self.open(path) as source, await self.open(to, "wb") as target:
+            for offset in range(0, source.size, COPIED_AT_ONCE):
+                await target.write(await source.read(COPIED_AT_ONCE, offset), offset)
+
+    async def _copied_by_reference(self, inode: Inode, path: Path, to: Path) -> bool:
+        """Copy as an S3 copy does. False: a link is on the way, a name is escaped, or the target is
+        a folder."""
+        source, target = split(path), split(to)
+        if len(source) < 2 or len(target) < 2 or not all(map(is_plain, (*source, *target))):
+            return False
+        folder = await find_or_none(self.meta, b"/".join(target[:-1]))
+        present = await find_or_none(self.meta, to, follow=False)
+        if folder is None or (present is not None and present.type != InodeType.FILE):
+            return False
+        owner = Owner(uid=os.geteuid(), gid=os.getegid(), file_mode=FILE_MODE & ~self._umask)
+        try:
+            view = await self.meta.get_object(source[0].decode(), b"/".join(source[1:]))
+            if view.inode.inode_id != inode.inode_id:
+                return False
+            await self.meta.copy_object(
+                source[0].decode(),
+                b"/".join(source[1:]),
+                target[0].decode(),
+                b"/".join(target[1:]),
+                owner,
+                attributes=None,
+                source_generation=(inode.inode_id, inode.generation),
+            )
+        except (NotFoundError, ConflictError, UnicodeDecodeError):
+            return False
+        return True
 
     async def link(self, path: Path, to: Path) -> None:
         """Give a file the further name *to*. Raises OSError."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import uvloop
 
@@ -114,6 +114,11 @@ class Store:
             self._start()  # says why not
         return self._run_on(self._loop, work)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or belongs to a parent process."""
+        return self._process != os.getpid()
+
     def is_loop_thread(self) -> bool:
         """Whether the caller is the thread of the loop, which cannot wait for its own work."""
         return threading.current_thread() is self._thread
@@ -185,7 +190,7 @@ class Store:
             if parsed.text:
                 raw.close()
                 raise ValueError("text has a buffer")
-            return raw
+            return cast(IO[bytes], raw)
         size = buffering if buffering > 1 else BUFFER_BYTES
         buffered: io.BufferedIOBase
         if parsed.reads and parsed.writes:
@@ -195,9 +200,9 @@ class Store:
         else:
             buffered = io.BufferedReader(raw, size)
         if not parsed.text:
-            return buffered  # type: ignore[return-value]  # an IO in all but its class
+            return cast(IO[bytes], buffered)
         return io.TextIOWrapper(
-            buffered,  # type: ignore[arg-type]  # as above
+            buffered,
             encoding,
             errors,
             newline,
@@ -268,6 +273,10 @@ class Store:
     def rename(self, path: Path, to: Path, *, no_replace: bool = False) -> None:
         """Move *path* to the name *to*, in one step, however much is below it."""
         self.run(self._connected().rename(path, to, no_replace=no_replace))
+
+    def copy_file(self, path: Path, to: Path) -> None:
+        """Make *to* a file with the content of *path*; no bytes are moved where that can be."""
+        self.run(self._connected().copy_file(path, to))
 
     def link(self, path: Path, to: Path) -> None:
         """Give a file the further name *to*."""

@@ -12,7 +12,8 @@ from craqen.core.bench.store import LocalStore
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[LocalStore]:
-    with LocalStore(workers=1) as store:
+    # Tests of what a file system does, not of what survives a power cut.
+    with LocalStore(workers=1, options=["CRAQEN_KV_DURABILITY=interval"]) as store:
         yield store
 
 
