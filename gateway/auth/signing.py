@@ -30,6 +30,7 @@ GLOBAL_REGION = "us-east-1"
 _TERMINATOR = "aws4_request"
 
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_SECRETS = re.compile(r"^(x-amz-security-token|x-amz-[a-z-]+-customer-key):.*$", re.MULTILINE)
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 _PAYLOADS = {
@@ -234,6 +235,8 @@ def check_signature(
     to_sign = f"{signer.algorithm}\n{timestamp}\n{signer.scope_text}\n{digest}".encode()
     if key.check(to_sign, signature):
         return
+    # The answer goes through the hands of others than the sender: proxies, logs of clients.
+    shown = _SECRETS.sub(r"\1:(not shown)", canonical)
     raise S3Error(
         "SignatureDoesNotMatch",
         fields={
@@ -241,8 +244,8 @@ def check_signature(
             "StringToSign": to_sign.decode(),
             "SignatureProvided": signature,
             "StringToSignBytes": to_sign.hex(" "),
-            "CanonicalRequest": canonical,
-            "CanonicalRequestBytes": raw.hex(" "),
+            "CanonicalRequest": shown,
+            "CanonicalRequestBytes": shown.encode("utf-8", "surrogateescape").hex(" "),
         },
     )
 

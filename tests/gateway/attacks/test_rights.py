@@ -86,7 +86,7 @@ class TestPolicies:
             policy = parse_bucket_policy(text, "b")
         except PolicyError:
             return
-        request = Request(EVE, "s3:GetObject", "arn:aws:s3:::b/k", {}.get, OWNER)
+        request = Request(EVE, "s3:GetObject", "arn:aws:s3:::b/k", lambda _: None, OWNER)
         everything = parse_identity_policy(
             '{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}'
         )
@@ -117,7 +117,7 @@ class TestPolicies:
         place = f"arn:aws:s3:::b/home/{name}/k"
         context = {"aws__username": name, "s3__prefix": f"home/{name}/"}
         assert asked(ANN, own, place, **context) is Effect.ALLOW
-        assert not Pattern("x/${aws:username}").matches("x/eve", lambda _: (name,))
+        assert not Pattern("x/${aws:username}").matches("x/eve", lambda _: name)
 
     def test_a_variable_that_is_not_there_fits_nothing(self) -> None:
         own = {"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::b/${aws:username}*"}
@@ -425,3 +425,32 @@ class TestIdentities:
         assert code_of(acting.get_caller_identity) == "InvalidClientTokenId"
         sts.close()
         acting.close()
+
+
+class TestKeys:
+    def test_keys_belong_to_the_store(self, s3: Any, stranger: Any, bucket: str) -> None:
+        """Any account may name a key of the store; it opens nothing for who may not read, and a
+        policy can say which keys a bucket takes, however they are spelt."""
+        s3.put_object(
+            Bucket=bucket,
+            Key="k",
+            Body=b"x",
+            ServerSideEncryption="aws:kms",
+            SSEKMSKeyId="testkey-1",
+        )
+        assert code_of(stranger.get_object, Bucket=bucket, Key="k") == "AccessDenied"
+        condition = "s3:x-amz-server-side-encryption-aws-kms-key-id"
+        only = {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:PutObject",
+            "Resource": f"arn:aws:s3:::{bucket}/*",
+            "Condition": {"StringNotEquals": {condition: "testkey-1"}},
+        }
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": only}))
+        named = {"Bucket": bucket, "Key": "k", "Body": b"x", "ServerSideEncryption": "aws:kms"}
+        arn = f"arn:aws:kms:eu-test-1:{FIRST_ACCOUNT_ID}:key/testkey-2"
+        for key in ("testkey-2", "alias/testkey-2", arn):
+            assert code_of(s3.put_object, **named, SSEKMSKeyId=key) == "AccessDenied"
+        assert code_of(s3.put_object, Bucket=bucket, Key="k", Body=b"x") == "AccessDenied"
+        s3.put_object(**named, SSEKMSKeyId="testkey-1")
