@@ -38,6 +38,7 @@ EXPECTED = {
     core.NameTooLongError: ("KeyTooLongError", 400),
     core.LimitExceededError: ("InvalidRequest", 400),
     core.CrossDeviceError: ("InvalidRequest", 400),
+    core.QuotaExceededError: ("QuotaExceeded", 403),
     core.TokenReusedError: ("IdempotencyParameterMismatch", 400),
     core.WriteOffsetError: ("InvalidWriteOffset", 400),
     core.PreconditionFailedError: ("PreconditionFailed", 412),
