@@ -70,12 +70,17 @@ def sign_text(secret_key: str, text: str) -> str:
     return base64.b64encode(hmac.digest(secret_key.encode(), data, "sha1")).decode()
 
 
+def is_signature(credentials: Credentials, text: str, signature: str) -> bool:
+    """Whether *signature* is that of *text*, compared in constant time."""
+    expected = sign_text(credentials.secret_key, text)
+    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
+
+
 def check_text(
     credentials: Credentials, text: str, signature: str, *, fields: Mapping[str, str]
 ) -> None:
     """Compare in constant time. Raises S3Error SignatureDoesNotMatch."""
-    expected = sign_text(credentials.secret_key, text)
-    if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape")):
+    if not is_signature(credentials, text, signature):
         raise S3Error(
             "SignatureDoesNotMatch",
             fields={
@@ -106,9 +111,9 @@ class Version2Verifier:
                 name="Authorization",
                 value=headers["authorization"][:64],
             )
-        stated = headers.get("x-amz-date") or headers.get("date", "")
+        stated = headers.get("x-amz-date", headers.get("date", ""))
         seconds = parse_http_date(stated)
-        if seconds is None:
+        if seconds is None or seconds < 0:  # before 1970 there is no date, to AWS
             raise S3Error(
                 "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
             )
@@ -150,8 +155,12 @@ class Version2Verifier:
         presigned: bool,
         credentials: Credentials,
     ) -> Authentication:
-        text = self._text_to_sign(request, date)
-        check_text(credentials, text, signature, fields={"StringToSign": text})
+        text = self._text_to_sign(request, date, request.raw_path)
+        # Clients sign a bucket as "/bucket/", also where they send "/bucket", as AWS lets them.
+        closed = self._text_to_sign(request, date, request.raw_path + "/")
+        is_bucket = request.raw_path.rfind("/") == 0 and len(request.raw_path) > 1
+        if not (is_bucket and is_signature(credentials, closed, signature)):
+            check_text(credentials, text, signature, fields={"StringToSign": text})
         content_sha256 = request.headers.get("x-amz-content-sha256", Payload.UNSIGNED.value)
         payload = payload_kind(content_sha256)
         if payload in (Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER):
@@ -163,13 +172,13 @@ class Version2Verifier:
         digest = literal_digest(payload, content_sha256)
         return Authentication(credentials, payload, digest, None, presigned, _NOTHING_HOISTED)
 
-    def _text_to_sign(self, request: SignedRequest, date: str) -> str:
+    def _text_to_sign(self, request: SignedRequest, date: str, path: str) -> str:
         headers = request.headers
         amz = "".join(
             f"{name}:{headers[name]}\n" for name in sorted(headers) if name.startswith("x-amz-")
         )
         bucket = self._bucket_of_host(headers.get("host", ""))
-        resource = (f"/{bucket}" if bucket else "") + request.raw_path
+        resource = (f"/{bucket}" if bucket else "") + path
         parameters = _signed_parameters(request.raw_query)
         return (
             f"{request.method}\n{headers.get('content-md5', '')}\n"

@@ -181,6 +181,24 @@ def test_version_2_headers(url: str) -> None:
     assert code_of(request._replace(headers=wrong), signature_v2=True) == "InvalidArgument"
 
 
+def test_version_2_signs_a_bucket_with_a_slash_at_its_end() -> None:
+    """As clients do, whether they send the slash or not."""
+    request = version2("http://127.0.0.1:9000/bucket/")
+    for path in ("/bucket/", "/bucket"):
+        assert check(request._replace(raw_path=path), signature_v2=True).credentials
+    for path in ("/bucket/k", "/other", "/"):
+        code = code_of(request._replace(raw_path=path), signature_v2=True)
+        assert code == "SignatureDoesNotMatch"
+    bare = version2("http://127.0.0.1:9000/bucket")
+    assert check(bare, signature_v2=True).credentials
+    assert code_of(bare._replace(raw_path="/bucket/"), signature_v2=True) == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize("date", ["", "Bad Date", "Tue, 07 Jul 1950 21:53:04 GMT"])
+def test_version_2_wants_a_date(date: str) -> None:
+    assert code_of(version2(headers={"x-amz-date": date}), signature_v2=True) == "AccessDenied"
+
+
 def test_version_2_query_of_a_virtual_host() -> None:
     expires = int(now()) + 60
     text = f"GET\n\n\n{expires}\n/bucket/key?versionId=3"
