@@ -35,7 +35,9 @@ class FormHead:
         self._boundary = b"--" + boundary
         self._buffer = bytearray()
         self._position = -1
-        """Behind the last delimiter's line; -1 before the first."""
+        """Behind the last delimiter's line, or where that begins; -1 before the first."""
+        self._at_delimiter = False
+        """Whether the delimiter's line is still to be passed: not all of it has come."""
         self.fields: dict[str, str] = {}
         """By lower-case name; of a repeated field the last counts."""
         self.file_name = ""
@@ -63,7 +65,7 @@ class FormHead:
             if end < 0:
                 break
             self.fields[name] = _text(bytes(self._buffer[start:end]))
-            self._position = end + 2
+            self._position, self._at_delimiter = end + 2, True
             if not self._pass_delimiter():
                 break
         self._wait()
@@ -86,7 +88,7 @@ class FormHead:
             return False
         if at > 0 and self._buffer[at - 1 : at] != b"\n":
             raise S3Error("MalformedPOSTRequest")
-        self._position = at
+        self._position, self._at_delimiter = at, True
         return self._pass_delimiter()
 
     def _pass_delimiter(self) -> bool:
@@ -99,13 +101,13 @@ class FormHead:
             return False
         if self._buffer[start:end].strip(b" \t"):
             raise S3Error("MalformedPOSTRequest")
-        self._position = end + 2
+        self._position, self._at_delimiter = end + 2, False
         return True
 
     def _part_headers(self) -> tuple[str, str, int] | None:
         """(name, file name, where the content begins) of the part at the position; None if its
         headers are not all there."""
-        if self._buffer.startswith(self._boundary, self._position) and not self._pass_delimiter():
+        if self._at_delimiter and not self._pass_delimiter():
             return None
         end = self._buffer.find(b"\r\n\r\n", self._position)
         if end < 0:

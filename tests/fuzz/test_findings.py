@@ -18,6 +18,7 @@ from craqen.gateway.app import Application
 from craqen.gateway.bucket_info import BucketInfo
 from craqen.gateway.errors import S3Error
 from craqen.gateway.reply import Sent
+from craqen.gateway.forms.parser import FormHead
 from craqen.gateway.request_documents import parse_tagging
 from craqen.gateway.select.compiler import Source, compile_query
 from craqen.gateway.select.errors import SelectError
@@ -164,3 +165,15 @@ class TestSelect:
         assert parse_job(body % b"7").scan_start == 7
         with pytest.raises(SelectError, match="InvalidScanRange"):
             parse_job(body % (b"9" * 5000))
+
+
+def test_a_form_is_the_same_however_it_is_cut() -> None:
+    """A line that begins like a delimiter was one or not, by where the pieces ended."""
+    body = b'--b\r\n--b!\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nx\r\n--b--'
+    for cut in range(len(body)):
+        head = FormHead(b"b")
+        begun = head.feed(body[:cut])
+        if begun is None:
+            begun = head.feed(body[cut:])
+        assert begun is not None
+        assert head.file_name == "f"
