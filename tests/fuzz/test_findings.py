@@ -17,8 +17,8 @@ from craqen.gateway import xml
 from craqen.gateway.app import Application
 from craqen.gateway.bucket_info import BucketInfo
 from craqen.gateway.errors import S3Error
-from craqen.gateway.reply import Sent
 from craqen.gateway.forms.parser import FormHead
+from craqen.gateway.reply import Sent
 from craqen.gateway.request_documents import parse_tagging
 from craqen.gateway.select.compiler import Source, compile_query
 from craqen.gateway.select.errors import SelectError
@@ -51,6 +51,9 @@ class TestDamagedRecords:
     def test_numbers(self) -> None:
         with pytest.raises(DataLossError):
             schema.unpack_number(b"\0\0")
+        for number in (-1, 1 << 64):
+            with pytest.raises(DataLossError):
+                schema.inode_key(number)
 
     def test_a_batch_with_an_empty_value(self) -> None:
         with pytest.raises(DataLossError):
@@ -169,7 +172,8 @@ class TestSelect:
 
 def test_a_form_is_the_same_however_it_is_cut() -> None:
     """A line that begins like a delimiter was one or not, by where the pieces ended."""
-    body = b'--b\r\n--b!\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nx\r\n--b--'
+    named = b'Content-Disposition: form-data; name="file"; filename="f"'
+    body = b"--b\r\n--b!\r\n" + named + b"\r\n\r\nx\r\n--b--"
     for cut in range(len(body)):
         head = FormHead(b"b")
         begun = head.feed(body[:cut])
