@@ -47,6 +47,18 @@ _OWN_HELP = {
     "bench": "measure, each figure beside a reference in the same run",
 }
 
+_DOOR_HELP = {
+    "mount": "mount the store as a file system",
+    "ls": "list folders of the store",
+    "stat": "what is known of files of the store",
+    "du": "how much is in folders of the store",
+    "find": "files of the store by name, size, age",
+    "rm": "remove files of the store",
+    "mv": "rename within the store",
+    "cp": "copy to, from and within the store",
+}
+"""Of commands that are registered elsewhere: loading each to ask would cost their imports."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line *arguments* (default: the process's); return the exit code.
@@ -107,7 +119,7 @@ def _parser(command: Command | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     helps = dict(_OWN_HELP)
     for name in names(COMMANDS):
-        helps.setdefault(name, f"the {name} process")
+        helps.setdefault(name, _DOOR_HELP.get(name, f"the {name} process"))
     for name, text in helps.items():
         chosen = command is not None and command.name == name
         sub = commands.add_parser(name, help=command.help if chosen and command else text)
