@@ -13,7 +13,7 @@ import hashlib
 import hmac
 from typing import NamedTuple
 
-from ..core.client.file_keys import bound_to
+from ..core.client.file_keys import bound_to, key_id_of_default
 from ..core.crypt.defaults import ASPECT, DefaultEncryption, decode_default
 from ..core.crypt.envelope import (
     CUSTOMER_KEY_BYTES,
@@ -27,7 +27,7 @@ from ..core.crypt.envelope import (
     new_data_key,
     opaque_etag,
 )
-from ..core.crypt.port import KeyKeeper, WrappedKey
+from ..core.crypt.port import KMS_DEFAULT_KEY_ID, KeyKeeper, WrappedKey
 from ..core.errors import NotFoundError, PermissionDeniedError
 from ..core.meta.records import ObjectAttributes
 from .errors import S3Error, invalid_argument
@@ -160,7 +160,15 @@ async def seal_part(exchange: Exchange, attributes: ObjectAttributes) -> Sealing
     """The encryption of a part of an upload, which is the upload's. Raises S3Error."""
     encryption = attributes.encryption
     if encryption is None or encryption.is_customer_held:
-        data_key = await open_key(exchange, attributes)
+        try:
+            data_key = await open_key(exchange, attributes)
+        except S3Error as error:
+            if error.code != "AccessDenied":
+                raise
+            raise S3Error(
+                "InvalidRequest",
+                "The provided encryption parameters did not match the ones used originally.",
+            ) from error
     else:
         data_key = await data_key_of(exchange.services.keys, encryption)
     sealing = None
@@ -176,6 +184,9 @@ async def data_key_of(keys: KeyKeeper, encryption: Encryption) -> bytes:
     wrapped = WrappedKey(encryption.key_id, encryption.key_version, encryption.wrapped_key)
     try:
         return await keys.unwrap(wrapped, bound_to(encryption.context))
+    except NotFoundError as error:
+        name = encryption.key_id
+        raise S3Error("KMS.NotFoundException", f"Key '{name}' does not exist") from error
     except PermissionDeniedError as error:
         raise S3Error("KMS.DisabledException", f"{encryption.key_id} is disabled.") from error
 
@@ -184,6 +195,19 @@ def check_no_customer_key(exchange: Exchange) -> None:
     """For requests that take no key. Raises S3Error InvalidRequest."""
     if f"{_CUSTOMER}algorithm" in exchange.headers:
         raise S3Error("InvalidRequest", "The encryption parameters are not applicable here.")
+
+
+def check_reading(exchange: Exchange) -> None:
+    """For requests that read: they do not choose how the object is encrypted. Raises S3Error
+    InvalidArgument."""
+    headers = exchange.headers
+    for name in (_PREFIX, _KEY_ID, _CONTEXT):
+        if name in headers:
+            raise invalid_argument(
+                f"{name} header is not supported for this operation.",
+                name=name,
+                value=headers[name],
+            )
 
 
 def encryption_headers(encryption: Encryption | None) -> dict[str, str]:
@@ -224,7 +248,7 @@ def _check_not_blocked(exchange: Exchange) -> None:
 
 
 def _of_default(default: DefaultEncryption) -> _Managed:
-    key_id = default.key_id if default.algorithm != SSE_S3 else ""
+    key_id = key_id_of_default(default)
     return _Managed(default.algorithm, key_id, "", bool(default.bucket_key))
 
 
@@ -248,6 +272,8 @@ def _managed(headers: Headers) -> _Managed | None:
         raise invalid_argument(
             "x-amz-server-side-encryption-aws-kms-key-id needs aws:kms", name=_KEY_ID, value=key_id
         )
+    if algorithm != SSE_S3 and not key_id:
+        key_id = KMS_DEFAULT_KEY_ID
     if len(context) > CONTEXT_BYTES_MAX:
         raise invalid_argument("The encryption context is too long", name=_CONTEXT, value="")
     has_bucket_key = headers.get(_BUCKET_KEY, "").lower() == "true"

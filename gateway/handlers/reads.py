@@ -11,7 +11,7 @@ from ..attributes import RESPONSE_OVERRIDES, checksum_headers, object_headers
 from ..body.checksums import HEADER_PREFIX
 from ..conditions import is_not_modified, range_applies
 from ..content import opened_inline
-from ..encryption import open_key
+from ..encryption import check_reading, open_key
 from ..errors import S3Error
 from ..exchange import Exchange, content_size
 from ..expiration import expiration_header
@@ -25,6 +25,7 @@ REPLACED_RETRIES = 3  # an object replaced between two reads is simply read agai
 
 async def get_object(exchange: Exchange, status: int = 200) -> Reply | Sent:
     """GetObject. *status* of the whole object: pages that tell of an error have another."""
+    check_reading(exchange)
     for _ in range(REPLACED_RETRIES):
         try:
             return await _get_once(exchange, status)
@@ -51,6 +52,7 @@ async def _get_once(exchange: Exchange, status: int) -> Reply | Sent:
 
 async def head_object(exchange: Exchange, status: int = 200) -> Reply:
     """HeadObject: the same status and headers, no body."""
+    check_reading(exchange)
     view = await exchange.services.meta.get_object(
         exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
     )

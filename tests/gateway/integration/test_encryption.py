@@ -159,7 +159,28 @@ def test_customer_keys_that_do_not_fit(s3: Any, bucket: str) -> None:
     upload = s3.create_multipart_upload(Bucket=bucket, Key="m", **CUSTOMER)["UploadId"]
     part = {"Bucket": bucket, "Key": "m", "UploadId": upload, "PartNumber": 1, "Body": b"x"}
     assert code_of(s3.upload_part, **part)[1] == 400
-    assert code_of(s3.upload_part, **part, **OTHER_CUSTOMER)[1] == 403
+    assert code_of(s3.upload_part, **part, **OTHER_CUSTOMER) == ("InvalidRequest", 400)
+    source = {**part, "CopySource": f"{bucket}/plain"}
+    del source["Body"]
+    assert code_of(s3.upload_part_copy, **source, **OTHER_CUSTOMER) == ("InvalidRequest", 400)
+
+
+@pytest.mark.parametrize("name", ["SSE-S3", "SSE-KMS"])
+def test_a_read_does_not_choose_the_encryption(
+    s3: Any, bucket: str, gateway: Gateway, name: str
+) -> None:
+    named = {"Bucket": bucket, "Key": "k"}
+    s3.put_object(**named, Body=b"x", **KINDS[name])
+    asking = gateway.client()
+    headers = {"x-amz-server-side-encryption": KINDS[name]["ServerSideEncryption"]}
+    for operation in ("GetObject", "HeadObject"):
+        asking.meta.events.register(
+            f"before-call.s3.{operation}",
+            lambda params, **_: params["headers"].update(headers),
+        )
+    assert code_of(asking.get_object, **named) == ("InvalidArgument", 400)
+    assert code_of(asking.head_object, **named)[1] == 400
+    assert s3.get_object(**named)["Body"].read() == b"x"
 
 
 def test_keys_of_the_store(s3: Any, bucket: str, gateway: Gateway) -> None:
