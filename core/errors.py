@@ -185,6 +185,10 @@ class UnavailableError(RetryableError):
     """A service does not answer, or is not ready to."""
 
 
+class KeyServiceUnavailableError(UnavailableError):
+    """The service that keeps the encryption keys does not answer, or not as it should."""
+
+
 class DeadlineExceededError(UnavailableError):
     """No answer within the deadline."""
 

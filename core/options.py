@@ -219,6 +219,43 @@ class EncryptionOptions:
         "host that serves encrypted objects needs it, and nothing else can read them: keep a copy. "
         "Empty: <data_folder>/keys.yaml.",
     )
+    kms: str = option(
+        "",
+        "Key service for aws:kms: aws (the API of AWS KMS), vault (transit engine of HashiCorp "
+        "Vault or OpenBao). Empty: none, all keys are in keys_file. SSE-S3 always is.",
+        choices=("", "aws", "vault"),
+    )
+    kms_endpoint: str = option(
+        "", "URL of the key service. Empty, for aws: that of AWS in kms_region."
+    )
+    kms_ca_file: str = option(
+        "", "PEM file with who signed the key service's certificate. Empty: whom the host trusts."
+    )
+    kms_default_key: str = option(
+        "", "Its key for aws:kms requests that name none. Empty: the store's own key, craqen-s3."
+    )
+    kms_region: str = option("", "Region of the key service. Empty: gateway.region.")
+    kms_credentials_file: str = option(
+        "",
+        "For aws: file of mode 0600 with [default], aws_access_key_id and aws_secret_access_key, "
+        "read again when it changes.",
+    )
+    kms_token_file: str = option(
+        "", "For vault: file of mode 0600 with a token, read again when it changes."
+    )
+    kms_mount: str = option("transit", "For vault: where the transit engine is mounted.")
+    kms_namespace: str = option("", "For vault: its namespace.")
+    kms_timeout_seconds: float = option(
+        5.0, "How long one call may take.", minimum=0.1, maximum=60.0
+    )
+    kms_cache_seconds: float = option(
+        300.0,
+        "How long a key of the service is used without asking: to wrap the data keys of many "
+        "objects, and to read while the service is away or after the key was disabled. 0: each "
+        "object is a call.",
+        minimum=0.0,
+        maximum=86_400.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

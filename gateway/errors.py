@@ -319,6 +319,7 @@ _CODES: dict[type[core.CraqenError], str] = {
     core.ProtocolError: "InternalError",
     core.CallerError: "InvalidRequest",
     core.ConflictError: "OperationAborted",
+    core.KeyServiceUnavailableError: "ServiceUnavailable",
     core.UnavailableError: "ServiceUnavailable",
     core.RetryableError: "SlowDown",
     core.NoSpaceError: "InsufficientStorage",
@@ -378,6 +379,8 @@ def from_core(
         fields["VersionId"] = error.version_id
     elif isinstance(error, core.ObjectLockedError):
         message = "Access Denied because object protected by object lock."
+    elif isinstance(error, core.KeyServiceUnavailableError):
+        message = "The key service does not answer, and the object's key cannot be used without it."
     if isinstance(error, core.PreconditionFailedError):
         fields["Condition"] = error.condition
     elif isinstance(error, core.PartTooSmallError):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..clock import SystemClock
 from ..cluster.host import host_identity
 from ..cluster.store import KvRouting
-from ..crypt.key_ring import FileKeyRing
+from ..crypt.open_keys import open_keys
 from ..crypt.port import KeyKeeper
 from ..errors import CraqenError, StaleHandleError
 from ..kv.open import open_store
@@ -111,7 +111,7 @@ async def connect(config: Config, description: str, *, kv: KeyValueStore | None 
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="client-io")
     routes = Routes(routing, connections)
     data = ClusterDataStore(routes, connections, clock, executor, meta.client_id)
-    keys = FileKeyRing(config.keys_file)
+    keys = open_keys(config, clock)
     renewal = asyncio.create_task(_renew(meta, config.meta.client_lease_seconds))
     return Client(kv, meta, data, routing, connections, executor, keys, renewal, owns_kv=owns_kv)
 

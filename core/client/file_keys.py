@@ -3,9 +3,9 @@ setting says, and what the keeper unwraps."""
 
 from __future__ import annotations
 
-from ..crypt.defaults import ASPECT, decode_default
+from ..crypt.defaults import ASPECT, DefaultEncryption, decode_default
 from ..crypt.envelope import SSE_S3, Encryption, new_data_key
-from ..crypt.port import KeyKeeper, WrappedKey
+from ..crypt.port import KMS_DEFAULT_KEY_ID, KeyKeeper, WrappedKey
 from ..errors import PermissionDeniedError, StaleHandleError
 from ..meta.records import Bucket
 from ..meta.store import MetaStore
@@ -19,6 +19,13 @@ BUCKETS_MAX = 1024
 def bound_to(context: str) -> bytes:
     """What a data key with this encryption context is wrapped together with."""
     return BOUND_TO + context.encode()
+
+
+def key_id_of_default(default: DefaultEncryption) -> str:
+    """The outer key's name, as keepers take it."""
+    if default.algorithm == SSE_S3:
+        return ""
+    return default.key_id or KMS_DEFAULT_KEY_ID
 
 
 class FileKeys:
@@ -49,7 +56,7 @@ class FileKeys:
         default = decode_default(setting)
         if not default.algorithm:
             return None
-        key_id = default.key_id if default.algorithm != SSE_S3 else ""
+        key_id = key_id_of_default(default)
         data_key = new_data_key()
         wrapped = await self._keeper.wrap(key_id, data_key, bound_to(""))
         encryption = Encryption(

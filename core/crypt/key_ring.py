@@ -26,7 +26,7 @@ from ..durable_file import write_durably
 from ..errors import AlreadyExistsError, ConfigError, NotFoundError, PermissionDeniedError
 from .envelope import unwrap, wrap
 from .pages import DATA_KEY_BYTES
-from .port import WrappedKey
+from .port import KMS_DEFAULT_KEY_ID, WrappedKey
 
 STORE_KEY_ID = "craqen-s3"
 """The key of SSE-S3."""
@@ -71,6 +71,18 @@ class FileKeyRing:
             )
         return unwrap(key.versions[wrapped.key_version - 1], wrapped.wrapped, bound_to)
 
+    def is_current(self, wrapped: WrappedKey) -> bool:
+        """Raises NotFoundError, ConfigError."""
+        return wrapped.key_version == len(self._find(wrapped.key_id).versions)
+
+    def has(self, key_id: str) -> bool:
+        """Whether there is such a key. Raises ConfigError."""
+        try:
+            self._find(key_id)
+        except NotFoundError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -108,6 +120,8 @@ class FileKeyRing:
         return key
 
     def _find(self, key_id: str) -> Key:
+        if key_id == KMS_DEFAULT_KEY_ID:
+            key_id = STORE_KEY_ID
         match = _ARN.fullmatch(key_id)
         name = match[1] if match else key_id.removeprefix("alias/")
         self._refresh()

@@ -53,6 +53,7 @@ EXPECTED = {
     core.ConflictError: ("OperationAborted", 409),
     core.TransactionTooOldError: ("SlowDown", 503),
     core.StaleChainVersionError: ("SlowDown", 503),
+    core.KeyServiceUnavailableError: ("ServiceUnavailable", 503),
     core.UnavailableError: ("ServiceUnavailable", 503),
     core.DeadlineExceededError: ("ServiceUnavailable", 503),
     core.ChunkBusyError: ("SlowDown", 503),
