@@ -110,8 +110,6 @@ ACCOUNTS = {
 ENCRYPTION_KEYS = ("testkey-1", "testkey-2")
 """Keys that the suite expects to be there."""
 
-_BY_ACCOUNT_ID = frozenset({"iam root", "iam alt root"})
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -155,7 +153,7 @@ def write_configuration(store: LocalStore, path: Path, worker: int) -> None:
         parser[section] = {
             "access_key": made["access_key"],
             "secret_key": made["secret_key"],
-            "user_id": made["id" if section in _BY_ACCOUNT_ID else "canonical_id"],
+            "user_id": made["canonical_id"],
             "display_name": display_name,
             "email": email,
         }

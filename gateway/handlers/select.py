@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from weakref import WeakKeyDictionary
 
 from ...core.errors import CraqenError
 from ..content import Content
@@ -22,15 +23,39 @@ from ..select.process import QueryProcess
 
 QUERIES_MAX = 4  # of one worker at once; each is a process of up to a few hundred MiB
 QUERY_SECONDS_MAX = 600.0
+WAITING_MAX = 64  # queries of one worker that wait for their turn
+WAITING_SECONDS_MAX = 30.0  # less than clients wait for the first byte of an answer
 QUIET_SECONDS_MAX = 5.0  # then a message says that the query goes on
 
 _log = logging.getLogger("craqen.gateway")
 
 
-class _Queries:
-    """How many are under way."""
+class _Queue:
+    """Who may run a query: so many at once, and so many more that wait for it."""
 
-    running = 0
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(QUERIES_MAX)
+        self._waiting = 0
+
+    async def __aenter__(self) -> None:
+        """Raises SelectError Busy."""
+        if self._waiting >= WAITING_MAX:
+            raise SelectError("Busy")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(WAITING_SECONDS_MAX):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise SelectError("Busy") from error
+        finally:
+            self._waiting -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.release()
+
+
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
+"""One of each worker."""
 
 
 async def select_object_content(exchange: Exchange) -> Reply | Sent:
@@ -39,16 +64,11 @@ async def select_object_content(exchange: Exchange) -> Reply | Sent:
     if exchange.query.get("select-type") != "2":
         raise S3Error("MethodNotAllowed")
     job = parse_job(await read_document(exchange))
-    view = await exchange.services.meta.get_object(exchange.bucket, exchange.key)
-    data_key = await open_key(exchange, view.inode.object)
-    content = Content(exchange.services, view, data_key)
-    if _Queries.running >= QUERIES_MAX:
-        raise SelectError("Busy")
-    _Queries.running += 1
-    try:
-        return await _run(exchange, content, job)
-    finally:
-        _Queries.running -= 1
+    async with _queues.setdefault(asyncio.get_running_loop(), _Queue()):
+        view = await exchange.services.meta.get_object(exchange.bucket, exchange.key)
+        data_key = await open_key(exchange, view.inode.object)
+        content = Content(exchange.services, view, data_key)
+        return await _run(exchange, content, job.within(content.size))
 
 
 async def _run(exchange: Exchange, content: Content, job: SelectJob) -> Sent:

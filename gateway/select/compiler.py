@@ -30,7 +30,7 @@ from .syntax import (
     Unary,
     Within,
 )
-from .time_patterns import strftime_pattern
+from .time_patterns import time_pieces
 
 SQL_CHARACTERS_MAX = 1 << 20
 """Of an expression, compiled: what stands in it once may be needed several times over."""
@@ -305,10 +305,7 @@ class _Compiler:
             pattern = arguments[1]
             if not isinstance(pattern, Literal):
                 raise SelectError("EvaluatorInvalidTimestampFormatPattern")
-            return Value(
-                f"strftime({_time(values[0])}, {quoted(strftime_pattern(pattern.text))})",
-                Kind.TEXT,
-            )
+            return Value(_time_text(_time(values[0]), pattern.text), Kind.TEXT)
         part = values[0].sql.lower()
         if name == "EXTRACT":
             return Value(f"date_part({part}, {_time(values[1])})", Kind.NUMBER)
@@ -451,6 +448,20 @@ def _timestamp(text: str) -> str:
     for pattern in (r"^(\d{4})$", r"^(\d{4}-\d{2})$"):
         whole = f"regexp_replace({whole}, {quoted(pattern)}, {quoted(chr(92) + '1-01')})"
     return f"timezone('UTC', CAST({whole} AS TIMESTAMPTZ))"
+
+
+def _time_text(time: str, pattern: str) -> str:
+    pieces = [piece for piece in time_pieces(pattern) if piece.pattern]
+    _check_size(len(time) * len(pieces))
+    shown = []
+    for piece in pieces:
+        sql = f"strftime({time}, {quoted(piece.pattern)})"
+        if piece.is_number:
+            sql = f"CAST(CAST({sql} AS BIGINT) AS VARCHAR)"
+        elif piece.characters_max is not None:
+            sql = f"substring({sql}, 1, {piece.characters_max})"
+        shown.append(sql)
+    return f"({' || '.join(shown)})" if shown else "''"
 
 
 def _substring(text: str, start: str, rest: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ MESSAGES = {
     "InvalidTextEncoding": "Invalid encoding type. Only UTF-8 encoding is supported.",
     "JSONParsingError": "Encountered an error parsing the JSON file. Check the file and try again.",
     "LexerInvalidChar": "The SQL expression contains a character that is not valid.",
+    "LexerInvalidIONLiteral": "The SQL expression contains an Ion literal that is not valid.",
     "LikeInvalidInputs": "Invalid argument given to the LIKE clause in the SQL expression.",
     "MissingHeaders": "Some headers in the query are missing from the file. Check the file and try "
     "again.",

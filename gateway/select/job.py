@@ -50,8 +50,19 @@ class SelectJob(msgspec.Struct, frozen=True):
     json_output: JsonOutput = JsonOutput()
     scan_start: int | None = None
     scan_end: int | None = None
-    """First and last byte at which records may begin; None: from the start, to the end."""
+    """First and last byte at which records may begin; None: from the start, to the end. An end
+    alone: so many bytes at the end."""
     progress: bool = False
+
+    def within(self, size_bytes: int) -> SelectJob:
+        """The same over an object of this size, with a scan range that has a start if there is
+        one. Raises SelectError InvalidScanRange for one that begins behind the object."""
+        if self.scan_start is not None and self.scan_start >= max(size_bytes, 1):
+            raise SelectError("InvalidScanRange")
+        if self.scan_start is not None or self.scan_end is None:
+            return self
+        start = max(size_bytes - self.scan_end, 0)
+        return msgspec.structs.replace(self, scan_start=start, scan_end=None)
 
 
 def parse_job(body: bytes) -> SelectJob:
@@ -97,7 +108,7 @@ def _check_together(job: SelectJob) -> None:
         raise SelectError("InvalidCompressionFormat")
     if job.scan_start is None and job.scan_end is None:
         return
-    lines = job.input_format == "csv" or (job.input_format == "json" and job.json_lines)
+    lines = job.input_format != "json" or job.json_lines
     if not lines or job.compression != "NONE" or job.csv.quoted_record_delimiters:
         raise SelectError("UnsupportedScanRangeInput")
 

@@ -7,7 +7,7 @@ query's text reaches the SQL engine but what this parser understood.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from .errors import SelectError
 from .syntax import (
@@ -29,11 +29,11 @@ from .syntax import (
     Unary,
     Within,
 )
+from .tokens import Token, tokens
 
 EXPRESSION_BYTES_MAX = 256 * 1024  # AWS's limit on an expression
 DEPTH_MAX = 64  # of nested expressions: bounds the stack
 TREE_DEPTH_MAX = 100  # of operators on operators: bounds the stack of those who walk the tree
-NODES_MAX = 10_000
 
 AGGREGATES = frozenset({"COUNT", "SUM", "AVG", "MIN", "MAX"})
 FUNCTIONS = {
@@ -73,31 +73,16 @@ _KEYWORDS = frozenset(
     "SELECT FROM WHERE LIMIT AS AND OR NOT BETWEEN IN LIKE ESCAPE IS NULL MISSING TRUE FALSE CASE "
     "WHEN THEN ELSE END CAST".split()
 )
-_TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
-    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    | '(?P<text>(?:[^']|'')*)'
-    | "(?P<quoted>(?:[^"]|"")*)"
-    | (?P<operator><>|!=|<=|>=|\|\||[-+*/%=<>(),.\[\]])
-    )""",
-    re.VERBOSE | re.ASCII,
-)
+_ION_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
+_ION_TIME = re.compile(r"\d{4}(?:-\d\d){0,2}(?:T[\d:.]*(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
-
-
-class Token(NamedTuple):
-    kind: str
-    """``number``, ``word``, ``text``, ``quoted``, ``operator`` or ``end``."""
-    text: str
-    position: int
 
 
 def parse(text: str) -> Query:
     """The query. Raises SelectError, as AWS names what is wrong with it."""
     if len(text.encode("utf-8", "surrogatepass")) > EXPRESSION_BYTES_MAX:
         raise SelectError("ExpressionTooLong")
-    query = _Parser(_tokens(text)).query()
+    query = _Parser(tokens(text)).query()
     _check_depth(query)
     return query
 
@@ -126,30 +111,6 @@ def _balanced(operator: str, operands: list[Expression]) -> Expression:
     return operands[0]
 
 
-def _tokens(text: str) -> list[Token]:
-    tokens: list[Token] = []
-    position = 0
-    end = len(text.rstrip().removesuffix(";").rstrip())
-    while position < end:
-        match = _TOKEN.match(text, position, end)
-        if match is None or match.lastgroup is None:
-            raise SelectError(
-                "LexerInvalidChar",
-                f"The SQL expression contains an invalid character at position {position + 1}.",
-            )
-        value = match[match.lastgroup]
-        if match.lastgroup == "text":
-            value = value.replace("''", "'")
-        elif match.lastgroup == "quoted":
-            value = value.replace('""', '"')
-        tokens.append(Token(match.lastgroup, value, position))
-        if len(tokens) > NODES_MAX:
-            raise SelectError("ExpressionTooLong")
-        position = match.end()
-    tokens.append(Token("end", "the end", end))
-    return tokens
-
-
 class _Parser:
     """Recursive descent, one method for each level of precedence."""
 
@@ -170,12 +131,21 @@ class _Parser:
         return Query(projections, source, alias, condition, limit)
 
     def _projections(self) -> tuple[Projection, ...] | None:
-        if self._take_operator("*"):
+        if self._take_operator("*") or self._take_all_of():
             return None
         found = [self._projection()]
         while self._take_operator(","):
             found.append(self._projection())
         return tuple(found)
+
+    def _take_all_of(self) -> bool:
+        """Take ``s.*``. Whether *s* is what the records are called is not looked at: there is
+        nothing else that it can mean."""
+        following = self._tokens[self._next : self._next + 3]
+        is_all = [token.text for token in following[1:]] == [".", "*"] and self._is_name()
+        if is_all:
+            self._next += 3
+        return is_all
 
     def _projection(self) -> Projection:
         expression = self._expression()
@@ -308,6 +278,8 @@ class _Parser:
             return Literal(LiteralKind.NUMBER, token.text)
         if token.kind == "text":
             return Literal(LiteralKind.TEXT, token.text)
+        if token.kind == "ion":
+            return self._ion(token)
         if token.kind == "operator" and token.text == "(":
             found = self._expression()
             self._expect_operator(")")
@@ -330,6 +302,15 @@ class _Parser:
         if word in _KEYWORDS:
             self._fail("ParseUnexpectedToken", token)
         return self._path(Step(token.text))
+
+    def _ion(self, token: Token) -> Expression:
+        """A constant as Amazon Ion writes it: a number or a time."""
+        text = token.text.strip()
+        if _ION_TIME.fullmatch(text) and ("T" in text or text.count("-") == 2):
+            return Call("TO_TIMESTAMP", (Literal(LiteralKind.TEXT, text),))
+        if not _ION_NUMBER.fullmatch(text):
+            self._fail("LexerInvalidIONLiteral", token)
+        return Literal(LiteralKind.NUMBER, text)
 
     def _path(self, first: Step) -> Path:
         steps = [first]
@@ -387,6 +368,10 @@ class _Parser:
                 argument = self._expression()
             self._expect_operator(")")
             return Aggregate(name, argument)
+        if name in TYPES:  # INT(a), which some servers take for a CAST
+            argument = self._expression()
+            self._expect_operator(")")
+            return Cast(argument, TYPES[name])
         arguments: list[Expression]
         if name == "EXTRACT":
             arguments = [self._date_part()]

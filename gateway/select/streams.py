@@ -95,8 +95,9 @@ class ScanRange:
     the header."""
 
     def __init__(self, job: SelectJob) -> None:
-        self._start = job.scan_start or 0
-        self._end = job.scan_end
+        is_lines = job.input_format != "parquet"  # that one knows where its rows are
+        self._start = (job.scan_start or 0) if is_lines else 0
+        self._end = job.scan_end if is_lines else None
         self._delimiter = job.csv.record_delimiter.encode() if job.input_format == "csv" else b"\n"
         self._keeps_first = job.input_format == "csv" and job.csv.header != "NONE"
         self._position = 0

@@ -155,6 +155,8 @@ def _source(job: SelectJob, data: _Input, connection: Any) -> Source:
             for name, kind, *_ in described
             if kind == "TIMESTAMP WITH TIME ZONE"
         )
+        if job.scan_start is not None:
+            relation = _row_groups_within(job, path, connection)
         if zoned:
             relation = f"(SELECT * REPLACE ({zoned}) FROM {relation})"
         return Source(relation, "parquet", [row[0] for row in described])
@@ -181,6 +183,27 @@ def _source(job: SelectJob, data: _Input, connection: Any) -> Source:
     )
     names = fields if csv.header == "USE" else [""] * len(fields)
     return Source(relation, "csv", names)
+
+
+def _row_groups_within(job: SelectJob, path: str, connection: Any) -> str:
+    """The rows of a Parquet file whose groups begin in the scan range."""
+    groups = connection.execute(
+        "SELECT any_value(row_group_num_rows), "
+        "min(least(coalesce(nullif(dictionary_page_offset, 0), data_page_offset), "
+        f"data_page_offset)) FROM parquet_metadata({path}) "
+        "GROUP BY row_group_id ORDER BY row_group_id"
+    ).fetchall()
+    within: list[str] = []
+    row = 0
+    for count, begin in groups:
+        if job.scan_start <= begin and (job.scan_end is None or begin <= job.scan_end):
+            within.append(f"file_row_number BETWEEN {row} AND {row + count - 1}")
+        row += count
+    condition = " OR ".join(within) or "false"
+    return (
+        f"(SELECT * EXCLUDE (file_row_number) FROM read_parquet({path}, file_row_number=true) "
+        f"WHERE {condition})"
+    )
 
 
 class _Output:

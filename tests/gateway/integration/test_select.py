@@ -6,11 +6,14 @@ import bz2
 import gzip
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
+
+from craqen.gateway.handlers.select import QUERIES_MAX
 
 pytest.importorskip("duckdb")
 
@@ -144,6 +147,42 @@ def test_scan_ranges(s3: Any, bucket: str) -> None:
         ScanRange={"Start": 15, "End": 30},
     )  # fmt: skip
     assert found == b"2\n"
+    last = {"End": 12}  # alone: so many bytes at the end
+    found = select(s3, bucket, "SELECT s.id FROM S3Object s", WITH_HEADER, {"CSV": {}},
+                   ScanRange=last)  # fmt: skip
+    assert found == b"4\n"
+    with pytest.raises(ClientError, match="InvalidScanRange"):
+        select(s3, bucket, "SELECT * FROM S3Object", WITH_HEADER, ScanRange={"Start": 1000})
+
+
+def test_scan_ranges_of_parquet_partition_the_rows(s3: Any, bucket: str, tmp_path: Path) -> None:
+    import duckdb
+
+    path = tmp_path / "t.parquet"
+    duckdb.sql(
+        "COPY (SELECT range AS a, hash(range) AS b FROM range(10000)) "
+        f"TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 2048)"
+    )
+    data = path.read_bytes()
+    s3.put_object(Bucket=bucket, Key="k", Body=data)
+    step = len(data) // 3 + 1
+    pieces = [
+        select(s3, bucket, "SELECT a FROM S3Object", {"Parquet": {}}, {"CSV": {}},
+               ScanRange={"Start": start, "End": start + step - 1})
+        for start in range(0, len(data), step)
+    ]  # fmt: skip
+    assert b"".join(pieces) == b"".join(b"%d\n" % number for number in range(10000))
+    assert all(pieces)
+
+
+def test_more_queries_than_run_at_once_wait_for_their_turn(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=CSV)
+    with ThreadPoolExecutor(QUERIES_MAX * 2) as pool:
+        found = pool.map(
+            lambda _: select(s3, bucket, "SELECT COUNT(*) AS n FROM S3Object", WITH_HEADER),
+            range(QUERIES_MAX * 2),
+        )
+        assert set(found) == {b'{"n":4}\n'}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from craqen.gateway.select.streams import (
     first_record,
 )
 from craqen.gateway.select.syntax import Binary, Literal, LiteralKind, Path, Step, Unary
-from craqen.gateway.select.time_patterns import strftime_pattern
+from craqen.gateway.select.time_patterns import time_pieces
 
 CSV = Source("rows", "csv", ["id", "Name", ""])
 
@@ -69,6 +69,9 @@ def test_precedence() -> None:
         ("SELECT _4 FROM S3Object", "InvalidColumnIndex"),
         ("SELECT id.x FROM S3Object", "InvalidColumnIndex"),
         ("SELECT LOWER(id, id) FROM S3Object", "EvaluatorInvalidArguments"),
+        ("SELECT INT(id, id) FROM S3Object", "ParseExpectedTokenType"),
+        ("SELECT `no` FROM S3Object", "LexerInvalidIONLiteral"),
+        ("SELECT s.*, id FROM S3Object s", "ParseExpectedKeyword"),
         ("SELECT " + "(" * (DEPTH_MAX + 1) + "1", "ExpressionTooLong"),
         ("SELECT " + " " * EXPRESSION_BYTES_MAX, "ExpressionTooLong"),
     ],
@@ -81,6 +84,7 @@ def test_what_is_refused(expression: str, code: str) -> None:
     ("expression", "sql"),
     [
         ("*", "SELECT c1 AS r0, c2 AS r1, c3 AS r2 FROM rows"),
+        ("s.*", "SELECT c1 AS r0, c2 AS r1, c3 AS r2 FROM rows"),
         ("s.NAME, s._3", "SELECT c2 AS r0, c3 AS r1 FROM rows"),
         ("id + 1", "SELECT (TRY_CAST(c1 AS DOUBLE) + 1) AS r0 FROM rows"),
         ("'it''s' || \"Name\"", "SELECT ('it''s' || c2) AS r0 FROM rows"),
@@ -119,9 +123,73 @@ def test_a_text_of_a_query_stays_a_text(text: str) -> None:
 
 
 def test_time_patterns() -> None:
-    assert strftime_pattern("yyyy-MM-dd'T'HH:mm:ss 100%") == "%Y-%m-%dT%H:%M:%S 100%%"
-    with pytest.raises(SelectError):
-        strftime_pattern("Q")
+    (piece,) = time_pieces("yyyy-MM-dd'T'HH:mm:ss 100%")
+    assert piece.pattern == "%Y-%m-%dT%H:%M:%S 100%%"
+    for unknown in ("Q", "SSSSSSSSSS", "xxxxxx", "nn"):
+        with pytest.raises(SelectError):
+            time_pieces(unknown)
+
+
+VALUES = [
+    ("7 - 2 * 3", 1),
+    ("'a' || 'b'", "ab"),
+    ("INT('12')", 12),
+    ("CAST('12' AS INT) + 1", 13),
+    ("CAST('1.5' AS DECIMAL)", 1.5),
+    ("CAST(0 AS BOOL)", False),
+    ("LOWER('AbC') || UPPER('AbC')", "abcABC"),
+    ("CHAR_LENGTH('four')", 4),
+    ("SUBSTRING('123456789', 0, 4)", "123"),
+    ("SUBSTRING('123456789' FROM 5 FOR 3)", "567"),
+    ("TRIM(BOTH '12' FROM '1112211foobar22211122')", "foobar"),
+    ("TRIM(LEADING FROM '  x ')", "x "),
+    ("'50%' LIKE '%!%' ESCAPE '!'", True),
+    ("'a' LIKE '_b'", False),
+    ("2 BETWEEN 1 AND 3 AND 2 NOT BETWEEN 3 AND 4", True),
+    ("'b' IN ('a', 'b')", True),
+    ("NULLIF(1, 1) IS NULL", True),
+    ("COALESCE(NULL, MISSING, 'x')", "x"),
+    ("CASE 2 WHEN 1 THEN 'one' WHEN 2 THEN 'two' ELSE 'many' END", "two"),
+    ("CASE WHEN 1 > 2 THEN 'more' END", None),
+    ("(1 = 1) = TRUE", True),
+    ("EXTRACT(MONTH FROM `2010-03-04T`)", 3),
+    ("DATE_DIFF(day, `2010-01-01T23:00Z`, `2010-01-02T01:00Z`)", 0),
+    ("DATE_DIFF(month, `2011T`, `2010T`)", -12),
+    ("TO_STRING(DATE_ADD(year, 5, `2010-01-01`), 'yyyy-MM-dd')", "2015-01-01"),
+    (
+        "TO_STRING(TO_TIMESTAMP('1969-07-20T20:18:13.25Z'), 'MMMMM d, y h:m a s.SS n X xxx')",
+        "J 20, 1969 8:18 PM 13.25 250000000 Z +00:00",
+    ),
+]
+
+
+@pytest.mark.parametrize(("expression", "value"), VALUES)
+def test_what_expressions_come_to(expression: str, value: object) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    source = Source("(SELECT 1 AS c1)", "csv", [""])
+    compiled = compile_query(parse(f"SELECT {expression} FROM S3Object"), source)
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("SET TimeZone = 'UTC'")
+    assert connection.execute(compiled.sql).fetchall() == [(value,)]
+
+
+@pytest.mark.parametrize(
+    ("end", "start", "size", "found"),
+    [
+        (None, None, 100, (None, None)),
+        (30, None, 100, (70, None)),
+        (300, None, 100, (0, None)),
+        (None, 99, 100, (99, None)),
+        (5, 2, 100, (2, 5)),
+    ],
+)
+def test_a_scan_range_of_a_certain_object(
+    end: int | None, start: int | None, size: int, found: tuple[int | None, int | None]
+) -> None:
+    job = SelectJob("", "csv", scan_start=start, scan_end=end).within(size)
+    assert (job.scan_start, job.scan_end) == found
+    with pytest.raises(SelectError, match="InvalidScanRange"):
+        SelectJob("", "csv", scan_start=size).within(size)
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
