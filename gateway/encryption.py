@@ -156,6 +156,18 @@ async def open_key(
         raise S3Error("AccessDenied") from error
 
 
+async def check_key(exchange: Exchange, attributes: ObjectAttributes | None) -> None:
+    """For answers that tell of an object and give none of its content: is the key right that the
+    request brings, or needed? Keys that the store or its key service keeps are not asked for.
+
+    Raises S3Error.
+    """
+    encryption = None if attributes is None else attributes.encryption
+    is_managed = encryption is not None and not encryption.is_customer_held
+    if not is_managed or f"{_CUSTOMER}algorithm" in exchange.headers:
+        await open_key(exchange, attributes)
+
+
 async def seal_part(exchange: Exchange, attributes: ObjectAttributes) -> Sealing | None:
     """The encryption of a part of an upload, which is the upload's. Raises S3Error."""
     encryption = attributes.encryption

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...core.meta.records import ObjectAttributes, PartSize
 from .. import documents
 from ..documents import PartsPage
-from ..encryption import open_key
+from ..encryption import check_key
 from ..errors import S3Error, invalid_argument
 from ..exchange import Exchange, content_size
 from ..reply import XML_TYPE, Reply
@@ -44,7 +44,7 @@ async def get_object_attributes(exchange: Exchange) -> Reply:
         exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
     )
     inode = view.inode
-    await open_key(exchange, inode.object)
+    await check_key(exchange, inode.object)
     attributes = inode.object or ObjectAttributes()
     parts = None
     if "ObjectParts" in names and (sizes := await meta.object_parts(inode)):

@@ -11,7 +11,7 @@ from ..attributes import RESPONSE_OVERRIDES, checksum_headers, object_headers
 from ..body.checksums import HEADER_PREFIX
 from ..conditions import is_not_modified, range_applies
 from ..content import opened_inline
-from ..encryption import check_reading, open_key
+from ..encryption import check_key, check_reading, open_key
 from ..errors import S3Error
 from ..exchange import Exchange, content_size
 from ..expiration import expiration_header
@@ -56,7 +56,7 @@ async def head_object(exchange: Exchange, status: int = 200) -> Reply:
     view = await exchange.services.meta.get_object(
         exchange.bucket, exchange.key, version_id=exchange.version_id, with_data=False
     )
-    await open_key(exchange, view.inode.object)
+    await check_key(exchange, view.inode.object)
     reply, _ = await _answer(exchange, view, status)
     return reply
 

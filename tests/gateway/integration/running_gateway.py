@@ -20,6 +20,7 @@ from botocore.config import Config as BotoConfig
 
 from craqen.core.clock import SystemClock
 from craqen.core.crypt.key_ring import STORE_KEY_ID, FileKeyRing
+from craqen.core.crypt.port import KeyKeeper
 from craqen.core.identity.records import FIRST_ACCOUNT_ID
 from craqen.core.identity.store import IdentityStore
 from craqen.core.kv.memory import MemoryStore
@@ -68,7 +69,10 @@ class Gateway:
         context: ssl.SSLContext | None,
         connections_max: int,
         removal_grace_seconds: float,
+        keeper: KeyKeeper | None = None,
     ) -> None:
+        self.keeper = keeper
+        """Who keeps keys, if not ``keys``."""
         self.data = FaultyDataStore(folder)
         self.folder = folder
         self.port = 0
@@ -122,7 +126,7 @@ class Gateway:
                 region=REGION,
                 authorizer=PolicyAuthorizer(),
                 buckets=BucketCache(self.meta),
-                keys=self.keys,
+                keys=self.keeper or self.keys,
                 accounts=self.identities,
                 removal_grace_seconds=options.removal_grace_seconds,
                 head=ServerHead("host"),
@@ -235,9 +239,10 @@ def running_gateway(
     context: ssl.SSLContext | None = None,
     connections_max: int = CONNECTIONS_MAX,
     removal_grace_seconds: float = 60.0,
+    keeper: KeyKeeper | None = None,
 ) -> Iterator[Gateway]:
     """A gateway that keeps its segments in *folder*."""
-    gateway = Gateway(folder, context, connections_max, removal_grace_seconds)
+    gateway = Gateway(folder, context, connections_max, removal_grace_seconds, keeper)
     gateway.start()
     try:
         yield gateway
