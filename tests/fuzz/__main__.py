@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "fuzz"
 MEMORY_MEGABYTES_MAX = 1536
 ROUND_SECONDS = 120.0  # of a target, before it is the next one's turn
-KEPT_MAX = 120  # inputs in the repository, for each target
+KEPT_MAX = 40  # inputs in the repository, for each target
 KEPT_BYTES_MAX = 2048
 _NOISE = ("INFO: ", "WARNING: ")  # libFuzzer's, about itself
 _RUNS = re.compile(r"number_of_executed_units:\s*(\d+)")
@@ -85,21 +85,17 @@ def plain_round(target: Target, seconds: float, seed: int) -> Round:
 
 
 def keep(target: Target) -> None:
-    """Copy into the repository the few short inputs that cover what all of them do."""
-    grown, least = FOLDER / target.name / "corpus", FOLDER / target.name / "least"
-    least.mkdir(parents=True, exist_ok=True)
-    for path in least.iterdir():
-        path.unlink()
-    command = [sys.executable, "-m", "craqen.tests.fuzz.guided", target.name, "-merge=1"]
-    subprocess.run([*command, str(least), str(grown)], capture_output=True, check=True)
-    chosen = sorted(least.iterdir(), key=lambda path: path.stat().st_size)[:KEPT_MAX]
+    """Copy into the repository some of the inputs that led to new code, of all sizes."""
+    grown = FOLDER / target.name / "corpus"
+    found = sorted(grown.iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    usable = [path for path in found if path.stat().st_size <= KEPT_BYTES_MAX]
     folder = CORPUS / target.name
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         path.unlink()
-    for path in chosen:
+    for path in usable[:: max(1, -(-len(usable) // KEPT_MAX))]:
         data = path.read_bytes()
-        if len(data) <= KEPT_BYTES_MAX and data not in target.seeds:
+        if data not in target.seeds:
             (folder / hashlib.sha1(data).hexdigest()[:16]).write_bytes(data)
 
 
@@ -142,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target")
     parser.add_argument("--target", default="", choices=["", *(one.name for one in TARGETS)])
-    parser.add_argument("--keep", action="store_true", help="renew the kept corpus; needs atheris")
+    parser.add_argument("--keep", action="store_true", help="renew the kept corpus")
     options = parser.parse_args(arguments)
     chosen = [target_named(options.target)] if options.target else list(TARGETS)
     if options.keep:
