@@ -1,5 +1,9 @@
-"""DRIVER: the certificate that https is served with; a self-signed one is made where none is
-configured."""
+"""DRIVER: the certificate that https is served with; where none is configured one is made, by an
+authority of its own.
+
+The authority and the server are two certificates, because some clients (those on rustls) refuse a
+server that shows an authority's. The authority's key is thrown away as soon as it has signed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..core.errors import ConfigError
 from ..core.options import Config
@@ -34,7 +39,7 @@ class Certificates:
         else:
             folder = Path(config.data_folder) / "tls"
             self._certificate, self._key = folder / "certificate.pem", folder / "key.pem"
-            make_self_signed(folder, options.host)
+            make_certificate(folder, options.host, options.base_domains)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
@@ -51,9 +56,10 @@ class Certificates:
             ) from error
 
 
-def make_self_signed(folder: Path, host: str) -> None:
-    """Make certificate.pem and key.pem in *folder* unless they are there. Safe for several
-    processes at once."""
+def make_certificate(folder: Path, host: str, base_domains: Sequence[str] = ()) -> None:
+    """Make certificate.pem (the server's, then its authority's: the file to trust) and key.pem in
+    *folder* unless they are there; it is good for *host*, this host, and buckets as hosts of
+    *base_domains*. Safe for several processes at once."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -70,42 +76,85 @@ def make_self_signed(folder: Path, host: str) -> None:
             ),
             0o600,
         )
-        certificate = _certificate(key, host)
+        chain = _chain(key, _names(host, base_domains))
         _write(
             folder / "certificate.pem",
-            certificate.public_bytes(serialization.Encoding.PEM),
+            b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain),
             0o644,
         )
     finally:
         os.close(lock)
 
 
-def _certificate(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Craqen")])
+def _chain(
+    key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """The server's certificate over *key*, and that of the authority that signed it."""
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Craqen authority")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Craqen")])
+    signer = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
+    authority = (
+        _certificate(issuer, issuer, authority_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(signer, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    server = (
+        _certificate(subject, issuer, key)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer), critical=False
+        )
+        .sign(authority_key, hashes.SHA256())
+    )
+    return server, authority
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
     )
 
 
-def _names(host: str) -> list[x509.GeneralName]:
-    """Names of this host, and the address that it listens on."""
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _names(host: str, base_domains: Sequence[str]) -> list[x509.GeneralName]:
+    """Names of this host, the address that it listens on, and the buckets' hosts."""
     addresses = {"127.0.0.1", "::1"}
     hosts = {"localhost", socket.gethostname()}
     try:
         addresses.add(str(ipaddress.ip_address(host)))
     except ValueError:
         hosts.add(host)
+    for domain in base_domains:
+        hosts |= {domain, f"*.{domain}"}
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(hosts)]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(addresses)]
     return names
