@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..core.client.files import OpenFile
+from ..core.client.files import FileState, OpenFile
 from ..core.meta.records import SetAttributes
 from .errors import as_os_errors
 from .modes import Mode
@@ -17,39 +17,53 @@ if TYPE_CHECKING:
 PIECE_BYTES = 8 << 20  # of a read or write of any size
 
 
+class Closed:
+    """What a closed file has for a handle."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @property
+    def state(self) -> FileState:
+        """Raises ValueError."""
+        raise ValueError(f"{self._path}: is closed")
+
+
 class AsyncFile:
     """A file, by positions; any number of calls at once. Get it from ``AsyncStore.open``, and close
     it: what was written is durable and visible to others after ``flush`` or ``close``."""
 
-    __slots__ = ("_handle", "_store", "mode", "path")
+    __slots__ = ("_store", "handle", "mode", "path")
 
     def __init__(self, store: AsyncStore, handle: OpenFile, path: str, mode: Mode) -> None:
         self._store = store
-        self._handle: OpenFile | None = handle
+        self.handle: OpenFile | Closed = handle
+        """The handle below; batches get at it without a call."""
         self.path = path
         self.mode = mode
 
     @property
-    def handle(self) -> OpenFile:
-        """The handle below. Raises ValueError if the file is closed."""
-        if self._handle is None:
-            raise ValueError(f"{self.path}: is closed")
-        return self._handle
-
-    @property
     def closed(self) -> bool:
         """Whether it was closed."""
-        return self._handle is None
+        return isinstance(self.handle, Closed)
+
+    def _open(self) -> OpenFile:
+        """The handle. Raises ValueError if the file is closed."""
+        if isinstance(self.handle, Closed):
+            raise ValueError(f"{self.path}: is closed")
+        return self.handle
 
     @property
     def size(self) -> int:
         """Bytes in the file, with what was written here."""
-        return self.handle.state.size
+        return self._open().state.size
 
     async def stat(self) -> Stat:
         """What is known of the file now, under whatever name. Raises OSError."""
         with as_os_errors(self.path):
-            inode = await self._store.meta.get_inode(self.handle.state.inode_id)
+            inode = await self._store.meta.get_inode(self._open().state.inode_id)
         return stat_of(self._store.files.view(inode))
 
     async def read(self, length: int = -1, offset: int = 0) -> bytes:
@@ -65,7 +79,7 @@ class AsyncFile:
         the end of the file. Raises OSError."""
         self.mode.check_reads(self.path)
         view = memoryview(buffer).cast("B")
-        store, handle = self._store, self.handle
+        store, handle = self._store, self._open()
         done = store.fast.read(handle.state, offset, view)
         if done is not None:
             return done
@@ -87,7 +101,7 @@ class AsyncFile:
         Raises OSError."""
         self.mode.check_writes(self.path)
         view = memoryview(data).cast("B")
-        handle = self.handle
+        handle = self._open()
         if offset is None or self.mode.append:
             offset = handle.state.size
         with as_os_errors(self.path):
@@ -101,18 +115,18 @@ class AsyncFile:
         self.mode.check_writes(self.path)
         with as_os_errors(self.path):
             changes = SetAttributes(size=size)
-            await self._store.files.set_attributes(self.handle.state.inode_id, changes)
+            await self._store.files.set_attributes(self._open().state.inode_id, changes)
 
     async def flush(self) -> None:
         """Make what was written durable and visible to all. Raises OSError."""
         with as_os_errors(self.path):
-            await self._store.files.flush(self.handle)
+            await self._store.files.flush(self._open())
 
     async def close(self) -> None:
         """Flush, and give the handle back; closing twice does nothing. Raises OSError: then what
         was not stored is lost."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
+        handle, self.handle = self.handle, Closed(self.path)
+        if not isinstance(handle, Closed):
             with as_os_errors(self.path):
                 await self._store.files.release(handle)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..core.client.files import OpenFile
 from ..core.errors import CraqenError
+from ..core.limits import KIB
 from .errors import os_error
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from .fast_reads import FastReads
 
 PARALLEL_READS_MAX = 64  # of those that a batch cannot do together
+LARGE_BYTES = 256 * KIB  # from here on a read is worth a thread
+CORES = len(os.sched_getaffinity(0))
 PARALLEL_FLUSHES_MAX = 32  # files of a batch of writes that are made durable at once
 
 Task = tuple[int, OpenFile, int, memoryview]
@@ -28,19 +33,45 @@ def bytes_of(buffer: Any) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-def read_at_once(fast: FastReads, reads: Iterable[Any], lengths: list[int]) -> list[Task]:
-    """Do what needs nobody else, noting the *lengths*; return the other reads."""
+def read_at_once(
+    fast: FastReads, reads: Iterable[Any], lengths: list[int]
+) -> tuple[list[Task], list[Task]]:
+    """Do the small reads that need nobody else, noting the *lengths*; return those that must wait,
+    and the large ones, which are for several threads."""
     waiting: list[Task] = []
-    read = fast.read
-    for number, (file, offset, buffer) in enumerate(reads):
+    large: list[Task] = []
+    read, note = fast.read, lengths.append
+    for file, offset, buffer in reads:
         handle = file.handle
-        view = bytes_of(buffer)
+        view = buffer if type(buffer) is memoryview and buffer.format == "B" else bytes_of(buffer)
+        if len(view) > LARGE_BYTES:
+            large.append((len(lengths), handle, offset, view))
+            note(0)
+            continue
         done = read(handle.state, offset, view)
         if done is None:
-            lengths.append(0)
-            waiting.append((number, handle, offset, view))
+            waiting.append((len(lengths), handle, offset, view))
+            done = 0
+        note(done)
+    return waiting, large
+
+
+def shares(tasks: list[Task]) -> list[list[Task]]:
+    """*tasks* for as many threads as there are cores, in turn."""
+    return [share for start in range(CORES) if (share := tasks[start::CORES])]
+
+
+def read_share(fast: FastReads, tasks: list[Task], lengths: list[int]) -> list[Task]:
+    """Do large reads one after another; return those that must wait. In any thread: reading and
+    summing let the others run."""
+    waiting = []
+    for task in tasks:
+        number, handle, offset, view = task
+        done = fast.read(handle.state, offset, view)
+        if done is None:
+            waiting.append(task)
         else:
-            lengths.append(done)
+            lengths[number] = done
     return waiting
 
 
@@ -58,10 +89,25 @@ class AsyncBatches:
         Raises OSError of the first read that failed, after all have been tried.
         """
         lengths: list[int] = []
-        waiting = read_at_once(self.fast, reads, lengths)
+        waiting, large = read_at_once(self.fast, reads, lengths)
+        if large:
+            loop = asyncio.get_running_loop()
+            jobs = [
+                loop.run_in_executor(self._client.executor, read_share, self.fast, share, lengths)
+                for share in shares(large)
+            ]
+            # A thread writes into the caller's buffers: it is waited for whatever happens.
+            await asyncio.shield(asyncio.wait(jobs))
+            for job in jobs:
+                waiting += job.result()
         if waiting:
             await self.read_waiting(waiting, lengths)
         return lengths
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """Threads for reading and summing."""
+        return self._client.executor
 
     async def read_waiting(self, waiting: Sequence[Task], lengths: list[int]) -> None:
         """Do the reads that ``read_at_once`` left. Raises OSError."""

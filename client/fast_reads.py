@@ -7,6 +7,7 @@ once, a larger read each time.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from ..core.client.data import ClusterDataStore
@@ -33,10 +34,25 @@ class FastReads:
 
     def read(self, state: FileState, offset: int, into: memoryview) -> int | None:
         """Fill *into* (bytes) from *offset* to its end or the file's; return how many bytes that
-        are. None: it cannot be done here, ask the store."""
+        are. None: it cannot be done here, ask the store. Raises OSError for an offset below 0."""
         inode = state.inode
         if inode is None or state.stale or state.changed:
             return None
+        extents = inode.extents
+        if len(extents) == 1 and inode.encryption is None:
+            # Most files are one segment, and most small reads are of a page in memory.
+            extent = extents[0]
+            start, length = offset - extent.file_offset, len(into)
+            at = start + extent.segment_offset
+            generation = 0 if extent.dense else inode.generation
+            page = self._pages.young.get((extent.segment_id, at >> PAGE_BITS, generation))
+            if page is not None and 0 <= start and start + length <= extent.length_bytes:
+                in_page = at & PAGE_MASK
+                if in_page + length <= len(page) and offset + length <= inode.size:
+                    into[:] = page[in_page : in_page + length]
+                    return length
+        if offset < 0:
+            raise OSError(errno.EINVAL, f"offset {offset}: before the beginning of the file")
         length = inode.size - offset
         if length >= len(into):
             length = len(into)
@@ -55,7 +71,6 @@ class FastReads:
             return length
         if inode.extent_pages or inode.encryption is not None:
             return None
-        extents = inode.extents
         if length <= CHECKSUM_PAGE_BYTES and self._from_page(
             extents, offset, into, length, inode.generation
         ):

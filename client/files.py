@@ -6,8 +6,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..core.client.files import OpenFile
-from .async_files import AsyncFile
+from .async_files import AsyncFile, Closed
 from .modes import Mode
 
 if TYPE_CHECKING:
@@ -25,11 +24,8 @@ class StoreFile(io.RawIOBase):
         self._file = file
         self._position = file.size if file.mode.append else 0
         self.name = file.path
-
-    @property
-    def handle(self) -> OpenFile:
-        """The handle below. Raises ValueError if the file is closed."""
-        return self._file.handle
+        self.handle = file.handle
+        """The handle below; batches get at it without a call."""
 
     @property
     def path(self) -> str:
@@ -113,6 +109,7 @@ class StoreFile(io.RawIOBase):
     def close(self) -> None:
         if self.closed:
             return
+        self.handle = Closed(self.path)
         try:
             super().close()
         finally:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from types import TracebackType
 from typing import IO, Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ import uvloop
 
 from ..core.options import Config
 from .async_store import AsyncStore, connect_async
-from .batches import read_at_once
+from .batches import read_at_once, read_share, shares
 from .fast_reads import FastReads
 from .files import StoreFile
 from .modes import parse_mode
@@ -225,7 +225,16 @@ class Store:
         """
         store = self._connected()
         lengths: list[int] = []
-        waiting = read_at_once(store.fast, reads, lengths)
+        waiting, large = read_at_once(store.fast, reads, lengths)
+        if large:
+            mine, *others = shares(large)
+            jobs = [store.executor.submit(read_share, store.fast, it, lengths) for it in others]
+            try:
+                waiting += read_share(store.fast, mine, lengths)
+            finally:
+                wait(jobs)  # they write into the caller's buffers
+            for job in jobs:
+                waiting += job.result()
         if waiting:
             self.run(store.read_waiting(waiting, lengths))
         return lengths
