@@ -159,6 +159,14 @@ class GatewayOptions:
         "PEM file with the certificate chain. Empty: a self-signed one in <data_folder>/tls.",
     )
     tls_key: str = option("", "PEM file with the private key. Empty: beside the certificate.")
+    tls_client_ca: str = option(
+        "",
+        "PEM file with the authorities of clients' certificates, which are verified (TLS 1.3 only) "
+        "beside signatures. Empty: clients are asked for none.",
+    )
+    tls_client_required: bool = option(
+        True, "Whether, with tls_client_ca, clients without a certificate are turned away."
+    )
     signature_version_2: bool = option(
         False, "Accept Signature Version 2 (HMAC-SHA1) too: old programs have nothing better."
     )

@@ -40,20 +40,54 @@ class Certificates:
             folder = Path(config.data_folder) / "tls"
             self._certificate, self._key = folder / "certificate.pem", folder / "key.pem"
             make_certificate(folder, options.host, options.base_domains)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        self.reload()
+        self._client_authorities = options.tls_client_ca
+        self._verify_mode = ssl.CERT_NONE
+        if self._client_authorities:
+            must = options.tls_client_required
+            self._verify_mode = ssl.CERT_REQUIRED if must else ssl.CERT_OPTIONAL
+        self._current = self.context = self._new_context()
+        if self._client_authorities:
+            # A context learns authorities and never forgets one: each handshake takes the newest.
+            self.context.sni_callback = self._use_current
 
     def reload(self) -> None:
-        """Read the files again. Raises ConfigError."""
-        try:
+        """Read the files again; if they cannot be used, those read before stay. Raises
+        ConfigError."""
+        context = self._new_context()
+        if self._client_authorities:
+            self._current = context
+        else:
             self.context.load_cert_chain(self._certificate, self._key)
+
+    def _use_current(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext
+    ) -> None:
+        connection.context = self._current
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        context.verify_mode = self._verify_mode
+        if self._client_authorities:
+            # A session that is taken up again would not show its certificate again, whoever may
+            # have been struck off meanwhile. In TLS 1.3 there is none without tickets.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.num_tickets = 0
+            try:
+                context.load_verify_locations(cafile=self._client_authorities)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(
+                    f"gateway.tls_client_ca: {self._client_authorities}: cannot be used: {error}"
+                ) from error
+        try:
+            context.load_cert_chain(self._certificate, self._key)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"gateway.tls_certificate, gateway.tls_key: {self._certificate}, {self._key}: "
                 f"cannot be used: {error}"
             ) from error
+        return context
 
 
 def make_certificate(folder: Path, host: str, base_domains: Sequence[str] = ()) -> None:
