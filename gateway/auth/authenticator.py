@@ -138,7 +138,7 @@ def _unsigned(request: SignedRequest) -> Authentication:
     if content_sha256 is None:
         return _UNSIGNED
     payload = payload_kind(content_sha256)
-    if payload in (Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER):
+    if payload.has_signed_chunks:
         raise S3Error("AccessDenied")
     digest = content_sha256.lower() if payload is Payload.LITERAL else ""
     return Authentication(NOBODY, payload, digest, None, False, _NOTHING_HOISTED)

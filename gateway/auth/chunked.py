@@ -13,7 +13,6 @@ returned. Line ends are taken as CRLF or LF, since clients differ on those behin
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 from enum import Enum
@@ -21,7 +20,7 @@ from enum import Enum
 from ..errors import S3Error, invalid_argument
 from ..headers import Headers
 from .request import ChunkSigning, Payload
-from .signing_key import SigningKey
+from .signing_key import CheckingKey
 
 LINE_BYTES_MAX = 1024  # a chunk header has 87 bytes, a trailer with a SHA-512 some 120
 TRAILER_LINES_MAX = 16  # S3 knows one checksum and one signature
@@ -29,6 +28,9 @@ TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _SIGNED_HEADER = re.compile(rb"([0-9a-fA-F]{1,16});chunk-signature=([0-9a-f]{64})")
+_ASYMMETRIC_HEADER = re.compile(
+    rb"([0-9a-fA-F]{1,16});chunk-signature=([0-9a-f]{1,144}+)\*{0,144}"
+)  # of any length, and so padded to one
 _UNSIGNED_HEADER = re.compile(rb"([0-9a-fA-F]{1,16})(?:;[^\r\n]*)?")
 _TRAILER_NAME = re.compile(r"[a-z0-9-]+")
 
@@ -58,9 +60,12 @@ class ChunkDecoder:
         trailer_names: Iterable[str] = (),
     ) -> None:
         assert payload.is_chunked
-        self._signed = payload is not Payload.CHUNKS_UNSIGNED_TRAILER
+        self._signed = payload.has_signed_chunks
+        self._header = _UNSIGNED_HEADER
+        if self._signed:
+            self._header = _ASYMMETRIC_HEADER if payload.is_asymmetric else _SIGNED_HEADER
         assert not self._signed or signing is not None
-        self._has_trailer = payload is not Payload.CHUNKS_SIGNED
+        self._has_trailer = payload.has_trailer
         self._signing = signing
         self._previous_signature = signing.seed_signature if signing else ""
         self._trailer_names = frozenset(trailer_names)
@@ -147,7 +152,7 @@ class ChunkDecoder:
                 raise self._malformed()
 
     def _take_header(self, line: bytes) -> None:
-        match = (_SIGNED_HEADER if self._signed else _UNSIGNED_HEADER).fullmatch(line)
+        match = self._header.fullmatch(line)
         if match is None:
             raise self._malformed()
         size = int(match[1], 16)
@@ -181,7 +186,7 @@ class ChunkDecoder:
         if not separator or not _TRAILER_NAME.fullmatch(name) or name in self._trailers:
             raise self._malformed()
         if name == TRAILER_SIGNATURE and self._signed:
-            self._check_trailer(value)
+            self._check_trailer(value.rstrip("*"))
             self._end_trailer(signature_seen=True)
         elif name in self._trailer_names:
             self._trailers[name] = value
@@ -206,7 +211,7 @@ class ChunkDecoder:
         assert signing is not None
         digest = self._chunk_hash.hexdigest()
         to_sign = (
-            f"AWS4-HMAC-SHA256-PAYLOAD\n{signing.timestamp}\n{signing.scope}\n"
+            f"{signing.algorithm}-PAYLOAD\n{signing.timestamp}\n{signing.scope}\n"
             f"{self._previous_signature}\n{_EMPTY_SHA256}\n{digest}"
         )
         self._compare(signing.key, to_sign, self._chunk_signature)
@@ -216,14 +221,13 @@ class ChunkDecoder:
         assert signing is not None
         digest = hashlib.sha256(self._trailer_text.encode("latin-1")).hexdigest()
         to_sign = (
-            f"AWS4-HMAC-SHA256-TRAILER\n{signing.timestamp}\n{signing.scope}\n"
+            f"{signing.algorithm}-TRAILER\n{signing.timestamp}\n{signing.scope}\n"
             f"{self._previous_signature}\n{digest}"
         )
         self._compare(signing.key, to_sign, signature)
 
-    def _compare(self, key: SigningKey, to_sign: str, signature: str) -> None:
-        expected = key.sign(to_sign.encode())
-        if not hmac.compare_digest(expected.encode(), signature.encode("utf-8")):
+    def _compare(self, key: CheckingKey, to_sign: str, signature: str) -> None:
+        if not key.check(to_sign.encode(), signature):
             raise S3Error(
                 "SignatureDoesNotMatch",
                 fields={"StringToSign": to_sign, "SignatureProvided": signature},

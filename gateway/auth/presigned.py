@@ -17,7 +17,6 @@ from .signing import (
     ALGORITHM,
     ALGORITHM_ASYMMETRIC,
     CLOCK_SKEW_SECONDS_MAX,
-    CheckingKey,
     Scope,
     Signer,
     SigningKeys,
@@ -29,6 +28,7 @@ from .signing import (
     parse_timestamp,
     payload_kind,
 )
+from .signing_key import CheckingKey
 
 EXPIRES_SECONDS_MAX = 7 * 24 * 3600  # what AWS allows; also bounds the dates of cached signing keys
 

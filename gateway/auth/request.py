@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..headers import Headers
 from .credentials import Credentials
-from .signing_key import SigningKey
+from .signing_key import CheckingKey
 
 
 class SignedRequest(NamedTuple):
@@ -29,6 +29,8 @@ class Payload(Enum):
     UNSIGNED = "UNSIGNED-PAYLOAD"
     CHUNKS_SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
     CHUNKS_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+    CHUNKS_SIGNED_ASYMMETRIC = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"
+    CHUNKS_SIGNED_ASYMMETRIC_TRAILER = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER"
     CHUNKS_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
     @property
@@ -36,19 +38,38 @@ class Payload(Enum):
         """Whether the body is framed as aws-chunked."""
         return self in _CHUNKED
 
+    @property
+    def has_signed_chunks(self) -> bool:
+        """Whether each chunk has a signature."""
+        return self in _SIGNED_CHUNKS
 
-_CHUNKED = frozenset(
-    {Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER, Payload.CHUNKS_UNSIGNED_TRAILER}
+    @property
+    def has_trailer(self) -> bool:
+        """Whether headers follow behind the chunks."""
+        return self in _TRAILERS
+
+    @property
+    def is_asymmetric(self) -> bool:
+        """Whether those signatures are of Version 4A."""
+        return self in _ASYMMETRIC
+
+
+_ASYMMETRIC = frozenset(
+    {Payload.CHUNKS_SIGNED_ASYMMETRIC, Payload.CHUNKS_SIGNED_ASYMMETRIC_TRAILER}
 )
+_SIGNED_CHUNKS = _ASYMMETRIC | {Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER}
+_CHUNKED = _SIGNED_CHUNKS | {Payload.CHUNKS_UNSIGNED_TRAILER}
+_TRAILERS = _CHUNKED - {Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_ASYMMETRIC}
 
 
 class ChunkSigning(NamedTuple):
     """What the first chunk's signature builds on."""
 
-    key: SigningKey
+    key: CheckingKey
     timestamp: str
     scope: str
     seed_signature: str
+    algorithm: str = "AWS4-HMAC-SHA256"
 
 
 class Authentication(NamedTuple):

@@ -8,14 +8,14 @@ import re
 from calendar import timegm
 from functools import lru_cache
 from time import strptime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from ..errors import S3Error, invalid_argument, not_implemented
+from ..errors import S3Error, invalid_argument
 from ..times import iso_seconds
 from .canonical import SignedNames
 from .credentials import Credentials
 from .request import ChunkSigning, Payload
-from .signing_key import SigningKey
+from .signing_key import CheckingKey, SigningKey
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 ALGORITHM_ASYMMETRIC = "AWS4-ECDSA-P256-SHA256"
@@ -71,12 +71,6 @@ class Signer(NamedTuple):
     def algorithm(self) -> str:
         """ALGORITHM or ALGORITHM_ASYMMETRIC."""
         return ALGORITHM_ASYMMETRIC if self.scope.is_asymmetric else ALGORITHM
-
-
-class CheckingKey(Protocol):
-    """What can tell whether a signature is right."""
-
-    def check(self, message: bytes, signature: str) -> bool: ...
 
 
 class SigningKeys:
@@ -208,15 +202,13 @@ def time_too_skewed(timestamp: str, now_seconds: float) -> S3Error:
 def payload_kind(content_sha256: str) -> Payload:
     """How ``x-amz-content-sha256`` says that the body is covered.
 
-    Raises S3Error: InvalidArgument, NotImplemented (asymmetric signatures).
+    Raises S3Error InvalidArgument.
     """
     payload = _PAYLOADS.get(content_sha256)
     if payload is not None:
         return payload
     if _HEX_SHA256.fullmatch(content_sha256):
         return Payload.LITERAL
-    if content_sha256.startswith("STREAMING-AWS4-ECDSA"):
-        raise not_implemented(f"x-amz-content-sha256: {content_sha256}")
     raise invalid_argument(
         "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a "
@@ -255,14 +247,14 @@ def chunk_signing(
 ) -> ChunkSigning | None:
     """What signed chunks build on; None if *payload* has none. Raises S3Error InvalidArgument if
     the chunks are signed in another way than the request."""
-    if payload is Payload.CHUNKS_SIGNED or payload is Payload.CHUNKS_SIGNED_TRAILER:
-        if not isinstance(key, SigningKey):
+    if payload.has_signed_chunks:
+        if payload.is_asymmetric is not signer.scope.is_asymmetric:
             raise invalid_argument(
                 f"x-amz-content-sha256 does not go with {signer.algorithm}",
                 name="x-amz-content-sha256",
                 value=payload.value,
             )
-        return ChunkSigning(key, timestamp, signer.scope_text, signature)
+        return ChunkSigning(key, timestamp, signer.scope_text, signature, signer.algorithm)
     return None
 
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from typing import Protocol
 
 _BLOCK_BYTES = 64
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _INNER = bytes(value ^ 0x36 for value in range(256))
 _OUTER = bytes(value ^ 0x5C for value in range(256))
+
+
+class CheckingKey(Protocol):
+    """What can tell whether a signature is right."""
+
+    def check(self, message: bytes, signature: str) -> bool: ...
 
 
 class SigningKey:

@@ -163,7 +163,7 @@ class Version2Verifier:
             check_text(credentials, text, signature, fields={"StringToSign": text})
         content_sha256 = request.headers.get("x-amz-content-sha256", Payload.UNSIGNED.value)
         payload = payload_kind(content_sha256)
-        if payload in (Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER):
+        if payload.has_signed_chunks:
             raise invalid_argument(
                 "x-amz-content-sha256 does not go with Signature Version 2",
                 name="x-amz-content-sha256",

@@ -25,7 +25,6 @@ from .signing import (
     GLOBAL_REGION,
     SIGNATURE_CHARACTERS,
     SIGNING_KEYS_MAX,
-    CheckingKey,
     Scope,
     Signer,
     SigningKeys,
@@ -38,6 +37,7 @@ from .signing import (
     payload_kind,
     time_too_skewed,
 )
+from .signing_key import CheckingKey
 
 AUTHORIZATION_CHARACTERS_CACHED = 1024  # longer ones are parsed every time: bounds the cache
 

@@ -81,7 +81,7 @@ def failure(request: SignedRequest, body: bytes) -> str:
     return caught.value.code
 
 
-CHUNKED = [payload for payload in Payload if payload.is_chunked]
+CHUNKED = [payload for payload in Payload if payload.is_chunked and not payload.is_asymmetric]
 each_kind = pytest.mark.parametrize("payload", CHUNKED)
 
 

@@ -15,10 +15,13 @@ import botocore.awsrequest
 import botocore.credentials
 import botocore.crt.auth
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from craqen.core.identity.records import ANONYMOUS
 from craqen.gateway.auth.asymmetric import check_region_set, derive_number
 from craqen.gateway.auth.authenticator import Authenticator
+from craqen.gateway.auth.chunked import ChunkDecoder
 from craqen.gateway.auth.credentials import Credentials
 from craqen.gateway.auth.request import Authentication, Payload, SignedRequest
 from craqen.gateway.errors import S3Error
@@ -125,13 +128,69 @@ def test_what_changed_does_not_verify() -> None:
         ("authorization", headers["authorization"] + "00" * 80, "SignatureDoesNotMatch"),
         (
             "x-amz-content-sha256",
-            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
-            "NotImplemented",
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+            "SignatureDoesNotMatch",
         ),
     ):
         assert code_of(request._replace(headers={**headers, name: value})) == code
     other = SignedRequest("GET", request.raw_path, "", asymmetric(regions="us-west-2").headers)
     assert code_of(other) == "AuthorizationHeaderMalformed"
+
+
+class ChunkedAsymmetric(botocore.crt.auth.CrtS3SigV4AsymAuth):
+    """Keeps what the request says of its payload."""
+
+    def _get_existing_sha256(self, request: botocore.awsrequest.AWSRequest) -> str:
+        return str(request.headers["X-Amz-Content-SHA256"])
+
+
+def asymmetric_chunks(payload: Payload, *, padded: bool) -> tuple[ChunkDecoder, bytes]:
+    """A decoder for a request of this kind, and a body of three chunks with a trailer perhaps."""
+    request = botocore.awsrequest.AWSRequest(
+        "PUT", URL, headers={"X-Amz-Content-SHA256": payload.value}, data=b"body"
+    )
+    ChunkedAsymmetric(BOTO, "s3", REGION).add_auth(request)
+    answer = check(wire(request))
+    signing = answer.chunk_signing
+    assert signing is not None
+    curve, kind = ec.SECP256R1(), "AWS4-ECDSA-P256-SHA256"
+    key = ec.derive_private_key(derive_number(ACCESS_KEY, SECRET_KEY), curve)
+    previous = signing.seed_signature
+
+    def signed(suffix: str, *digests: str) -> str:
+        nonlocal previous
+        lines = (f"{kind}-{suffix}", signing.timestamp, signing.scope, previous, *digests)
+        previous = key.sign("\n".join(lines).encode(), ec.ECDSA(SHA256())).hex()
+        return previous.ljust(144, "*") if padded else previous
+
+    body = b""
+    for data in (b"one", b"two", b""):
+        digests = (hashlib.sha256(b"").hexdigest(), hashlib.sha256(data).hexdigest())
+        head = f"{len(data):x};chunk-signature={signed('PAYLOAD', *digests)}\r\n"
+        body += head.encode() + data + (b"\r\n" if data else b"")
+    if payload.has_trailer:
+        line = b"x-amz-checksum-crc32:AAAAAA=="
+        digest = hashlib.sha256(line + b"\n").hexdigest()
+        body += line + b"\r\nx-amz-trailer-signature:" + signed("TRAILER", digest).encode()
+    names = ("x-amz-checksum-crc32",) if payload.has_trailer else ()
+    decoder = ChunkDecoder(payload, decoded_length_bytes=6, signing=signing, trailer_names=names)
+    return decoder, body + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("payload", [kind for kind in Payload if kind.is_asymmetric])
+def test_asymmetric_chunks(payload: Payload, padded: bool) -> None:
+    decoder, body = asymmetric_chunks(payload, padded=padded)
+    assert b"".join(decoder.feed(body)) == b"onetwo"
+    decoder.finish()
+    assert bool(decoder.trailers) is payload.has_trailer
+    decoder, body = asymmetric_chunks(payload, padded=padded)
+    with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
+        decoder.feed(body.replace(b"two", b"2.0"))
+    decoder, body = asymmetric_chunks(payload, padded=padded)
+    if payload.has_trailer:
+        with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
+            decoder.feed(body.replace(b"AAAAAA==", b"BBBBBA=="))
 
 
 def test_the_derived_key_is_that_of_the_published_example() -> None:

@@ -100,7 +100,9 @@ def test_any_key_and_query_verifies(key: str, query: dict[str, str]) -> None:
     assert check(request).credentials.access_key == ACCESS_KEY
 
 
-@pytest.mark.parametrize("payload", [kind for kind in Payload if kind is not Payload.LITERAL])
+@pytest.mark.parametrize(
+    "payload", [kind for kind in Payload if kind is not Payload.LITERAL and not kind.is_asymmetric]
+)
 def test_payload_kinds(payload: Payload) -> None:
     answer = check(sign("PUT", URL, content_sha256=payload.value))
     assert answer.payload is payload
@@ -334,7 +336,11 @@ def test_tokens() -> None:
         ("x-amz-date", "２0261123T000000Z", "AccessDenied"),
         ("x-amz-content-sha256", None, "InvalidRequest"),
         ("x-amz-content-sha256", "abc", "InvalidArgument"),
-        ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "NotImplemented"),
+        (
+            "x-amz-content-sha256",
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
+            "SignatureDoesNotMatch",
+        ),
     ],
 )
 def test_malformed_headers(name: str, value: str | None, code: str) -> None:
