@@ -14,6 +14,8 @@ RULES
    Soon they are heard again, or all of them were lost together.
 5. Of a node id only the newest process counts. One that was replaced is refused for good.
 6. Proposals repeat until a table is stored that makes them needless.
+7. Of targets that serve one after the other on nodes that do not reach each other, one counts as
+   offline, and so does who would be filled over such a line (``partings``).
 
 The cost of a heartbeat depends on its own targets alone, and that of a tick on what changed.
 """
@@ -28,6 +30,7 @@ from msgspec.structs import replace
 
 from .messages import HeartbeatRequest, TargetReport
 from .node_life import ACCEPTED, NodeLife, Verdict, record_of, refusal_of
+from .partings import Pair, Partings
 from .records import (
     ChainRecord,
     LocalState,
@@ -36,7 +39,7 @@ from .records import (
     RoutingTable,
     TargetRecord,
 )
-from .transition import settled_chain
+from .transition import settled_chain, would_serve
 
 SILENT_LEASES: Final = 0.5
 """A node that could not renew its lease for this part of it serves no more."""
@@ -81,6 +84,7 @@ class Membership:
         self._made: set[int] = set()
         """Targets that their nodes have made, though their records do not say so."""
         self._candidates: dict[int, tuple[float, HeartbeatRequest]] = {}
+        self._partings = Partings(lease_seconds)
         self.written(table)
 
     # What is known
@@ -117,8 +121,17 @@ class Membership:
         """The last heartbeats of nodes that are not in the table."""
         return [request for _, request in self._candidates.values()]
 
+    def partings(self, now_seconds: float) -> list[tuple[Pair, float]]:
+        """Pairs of nodes that take part and do not reach each other, with 0, or have only just done
+        so again, with the seconds for which that does not count yet."""
+        return [
+            (pair, left)
+            for pair, left in self._partings.pairs(now_seconds)
+            if all(self._takes_part(node_id) for node_id in pair)
+        ]
+
     def local_states(self) -> dict[int, LocalState]:
-        """What counts for every target of a chain now (rules 1 to 3)."""
+        """What counts for every target of a chain now (rules 1 to 3, and 7)."""
         states: dict[int, LocalState] = {}
         for chain in self._chains.values():
             states.update(self._local(chain))
@@ -148,6 +161,7 @@ class Membership:
         if record_of(node.record, request) is not node.record:
             self._moved.add(request.node_id)
         self._take_reports(node, request.targets)
+        self._take_unreached(request)
         return ACCEPTED
 
     def _candidate(self, request: HeartbeatRequest) -> Verdict:
@@ -180,6 +194,16 @@ class Membership:
             if said.pop(target_id, None) is not None:
                 self._leave_until(target_id, self._now + self.lease_seconds)
 
+    def _take_unreached(self, request: HeartbeatRequest) -> None:
+        known = [one for one in request.unreached if one in self._nodes]
+        for node_id in self._partings.say(request.node_id, known, self._now):
+            self._touch_node(node_id)
+
+    def _touch_node(self, node_id: int) -> None:
+        node = self._nodes.get(node_id)
+        if node is not None:
+            self._touch(node.target_ids)
+
     def _touch(self, target_ids: Iterable[int]) -> None:
         """The chains of these targets may have to change."""
         for target_id in target_ids:
@@ -196,6 +220,8 @@ class Membership:
             self._listening_since = now_seconds
         self._now = self._ticked = now_seconds
         self._expire()
+        for node_id in self._partings.tick(now_seconds):
+            self._touch_node(node_id)
         chains: dict[int, ChainRecord] = {}
         for chain_id in list(self._dirty):
             chain = self._chains[chain_id]
@@ -257,7 +283,7 @@ class Membership:
     # Chains
 
     def _local(self, chain: ChainRecord) -> dict[int, LocalState]:
-        """Rules 1 to 3 for one chain."""
+        """Rules 1 to 3, and 7, for one chain."""
         local: dict[int, LocalState] = {}
         for target in chain.targets:
             target_id = target.target_id
@@ -273,7 +299,30 @@ class Membership:
                 local[target_id] = LocalState.ONLINE
             else:
                 local[target_id] = report.state
+        if self._partings:
+            self._part(chain, local)
         return local
+
+    def _part(self, chain: ChainRecord, local: dict[int, LocalState]) -> None:
+        """Rule 7 for one chain whose targets' states are *local*."""
+        members = [
+            (target_id, self._targets[target_id].node_id) for target_id in would_serve(chain, local)
+        ]
+        staying = self._partings.staying(members, self._takes_part)
+        for target_id, _ in set(members).difference(staying):
+            local[target_id] = _OFFLINE
+        if not staying:
+            return
+        last = staying[-1][1]
+        serving = {target_id for target_id, _ in staying}
+        for target_id in local.keys() - serving:
+            record = self._targets.get(target_id)
+            if record is not None and not self._partings.may_fill(last, record.node_id):
+                local[target_id] = _OFFLINE
+
+    def _takes_part(self, node_id: int) -> bool:
+        node = self._nodes.get(node_id)
+        return node is not None and node.takes_part
 
     def _is_certain(self, chain: ChainRecord, following: ChainRecord) -> bool:
         """Rule 4: whether a step that takes serving targets out need not wait for others."""
@@ -348,6 +397,7 @@ class Membership:
         for node_id in gone:
             self._touch(self._nodes.pop(node_id).target_ids)
             self._moved.discard(node_id)
+            self._partings.forget(node_id, self._now)
 
     def _new_node(self, record: NodeRecord) -> NodeLife:
         self._candidates.pop(record.node_id, None)

@@ -14,6 +14,7 @@ from .records import LocalState
 TARGETS_PER_NODE_MAX = 4096
 ADDRESSES_PER_NODE_MAX = 16
 DISKS_PER_NODE_MAX = 256
+UNREACHED_MAX = 1024
 FOLLOW_WAIT_SECONDS_MAX = 30.0
 ADMIN_BYTES_MAX = 16 << 20
 
@@ -76,6 +77,8 @@ class HeartbeatRequest(Message, frozen=True):
     """The process is about to end: its targets leave at once."""
     refused: Natural = 0
     """Frames, greetings and calls that the process has refused."""
+    unreached: Annotated[tuple[Number, ...], msgspec.Meta(max_length=UNREACHED_MAX)] = ()
+    """Nodes that have not answered the process for a lease, though it asks."""
 
 
 class HeartbeatReply(Message, frozen=True):

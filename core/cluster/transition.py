@@ -95,17 +95,28 @@ def ordered(
     return tuple(moved)
 
 
-def _next_states(chain: ChainRecord, local: Mapping[int, LocalState]) -> dict[int, PublicState]:
-    """Each target's next state."""
+def would_serve(chain: ChainRecord, local: Mapping[int, LocalState]) -> list[int]:
+    """The targets that serve after the next step, in the chain's order."""
+    return [
+        target_id
+        for target_id, state in _present(chain).items()
+        if _serves(state, local.get(target_id))
+    ]
+
+
+def _present(chain: ChainRecord) -> dict[int, PublicState]:
     # A last server beside a serving one has missed updates: it is as good as offline (rule 3).
     missed = _LAST_SERVER if has_server(chain) else None
-    present = {
+    return {
         target.target_id: _OFFLINE if target.state is missed else target.state
         for target in chain.targets
     }
-    serving = {
-        target_id for target_id, state in present.items() if _serves(state, local.get(target_id))
-    }
+
+
+def _next_states(chain: ChainRecord, local: Mapping[int, LocalState]) -> dict[int, PublicState]:
+    """Each target's next state."""
+    present = _present(chain)
+    serving = set(would_serve(chain, local))
     states: dict[int, PublicState] = {}
     syncing = False
     # Who syncs already has the turn before those who wait for it.

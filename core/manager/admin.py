@@ -162,6 +162,7 @@ def overview(primary: Primary, wall_seconds: float) -> Overview:
         heard,
         sorted(membership.candidates(), key=lambda one: one.node_id),
         progress(primary),
+        membership.partings(now),
     )
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from ..cluster.membership import SILENT_LEASES
 from ..cluster.messages import HeartbeatRequest, TargetReport
+from ..cluster.partings import Pair
 from ..cluster.records import (
     ChainRecord,
     NodeRecord,
@@ -49,6 +50,9 @@ class Overview:
     """By node: seconds since its last heartbeat to this manager, and that heartbeat."""
     candidates: Sequence[HeartbeatRequest] = ()
     plan: Plan | None = None
+    parted: Sequence[tuple[Pair, float]] = ()
+    """Nodes that do not reach each other, with 0; or have only just done so again, with the seconds
+    for which that does not count yet."""
     silent_managers: Sequence[str] = ()
     """Managers that did not answer who asks: which, and why."""
 

@@ -100,6 +100,7 @@ def _troubles(view: Overview) -> Iterator[Trouble]:
             "start it; when the primary ends as well, nobody takes its place",
         )
     yield from _node_troubles(view)
+    yield from _parted_nodes(view)
     yield from _target_troubles(view)
     yield from _reduced_chains(view)
     yield from _disk_troubles(view)
@@ -215,6 +216,35 @@ def _node_gone(view: Overview, node: NodeRecord, targets: str) -> Trouble:
     )
 
 
+def _parted_nodes(view: Overview) -> Iterator[Trouble]:
+    for (one, other), left in view.parted:
+        both = f"nodes {one} and {other}"
+        if left:
+            yield (
+                Level.DEGRADED,
+                f"{both} reach each other again, after they did not: where one shall be filled by "
+                f"the other, that begins in {span(left)} if it stays so",
+                "wait; look at the network between them if this comes often",
+            )
+        else:
+            yield (
+                Level.DEGRADED,
+                f"{both} do not reach each other, though this manager hears both; where one "
+                f"follows the other in a chain, one of them does not serve",
+                "mend the network between them; what does not serve is filled by itself then",
+            )
+
+
+def _is_parted(view: Overview, node_id: int, chain: ChainRecord) -> bool:
+    """Whether a node does not reach one that serves in the chain: that was told."""
+    others = {one for pair, _ in view.parted if node_id in pair for one in pair}
+    node_of = {target.target_id: target.node_id for target in view.table.targets}
+    return any(
+        member.state is PublicState.SERVING and node_of[member.target_id] in others - {node_id}
+        for member in chain.targets
+    )
+
+
 def _target_troubles(view: Overview) -> Iterator[Trouble]:
     """Targets that do not serve although their nodes are up."""
     reports, members, filled = view.reports(), view.members(), resyncs(view)
@@ -238,6 +268,8 @@ def _target_troubles(view: Overview) -> Iterator[Trouble]:
                 f"{name} is {words(state)}: {report.error}",
                 f"mend or replace the disk, then `craqen admin target replace {number}`",
             )
+        elif state is PublicState.OFFLINE and _is_parted(view, node.node_id, chain):
+            continue  # told of the nodes
         elif report is None:
             yield (
                 Level.DEGRADED,

@@ -64,6 +64,11 @@ class Membership:
         self._tasks: list[asyncio.Task[None]] = []
         self._complained = 0.0
 
+    @property
+    def lease_seconds(self) -> float:
+        """The manager's lease, as far as it is known."""
+        return self._lease_seconds
+
     def may_serve(self) -> bool:
         """Whether the node's lease holds now."""
         return self.lease.holds(time.monotonic())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..cluster.host import host_identity
 from ..cluster.records import NodeRecord
 from ..cluster.routing import Routing
-from ..errors import UnavailableError
+from ..errors import CraqenError, UnavailableError
 from ..transport.greeting import SecretSource, greet
-from ..transport.port import Connection
+from ..transport.port import Connection, Reply
 from ..transport.registry import transport_for
 from ..wire.codec import decode
 from ..wire.messages import Message, Method, encode
+from .silence import Silence
 
 CALL_TIMEOUT_SECONDS = 10.0  # below an update's deadline: a silent successor is asked again once
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -36,7 +38,7 @@ class _Peer:
 
 class Peers:
     """Calls other nodes. A connection on which a call was not answered is not used again; calls
-    that are under way on it may end."""
+    that are under way on it may end. A node that is silent is not called at all."""
 
     def __init__(self, routing: Callable[[], Routing], secret: SecretSource) -> None:
         self._secret = secret
@@ -46,11 +48,19 @@ class Peers:
         self._retired: set[_Peer] = set()
         self._locks: dict[int, asyncio.Lock] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.silence = Silence(time.monotonic())
+        """Who does not answer; see PeerWatch."""
 
     def table_changed(self, routing: Routing) -> None:
         """Let go of nodes that the chains go on without: one that hangs answers no call."""
-        for node_id in routing.left_nodes() & self._peers.keys():
-            peer = self._peers[node_id]
+        for node_id in routing.left_nodes():
+            self.let_go(node_id)
+        self.silence.keep({node.node_id for node in routing.nodes()})
+
+    def let_go(self, node_id: int) -> None:
+        """End the calls to a node that are under way."""
+        peer = self._peers.get(node_id)
+        if peer is not None:
             self._retire(node_id, peer)
             task = asyncio.ensure_future(peer.connection.close())
             self._closing.add(task)
@@ -68,10 +78,36 @@ class Peers:
     ) -> R:
         """Ask the node that has the target. Raises what it raised, UnavailableError."""
         node = self._routing().node_of(target_id)
+        node_id, silence = node.node_id, self.silence
+        if silence.is_silent(node_id):
+            raise UnavailableError(f"storage node {node_id} does not answer")
+        silence.asked(node_id, time.monotonic())
+        try:
+            reply = await self._called(node, method, request, send, receive)
+        except UnavailableError:
+            silence.failed(node_id)
+            raise
+        except CraqenError:
+            silence.answered(node_id, time.monotonic())
+            raise
+        except BaseException:
+            silence.failed(node_id)
+            raise
+        silence.answered(node_id, time.monotonic())
+        return decode(reply_kind, reply.header)
+
+    async def _called(
+        self,
+        node: NodeRecord,
+        method: Method,
+        request: Message,
+        send: Sequence[memoryview],
+        receive: Sequence[memoryview],
+    ) -> Reply:
         peer = self._known(node) or await self._connected(node)
         peer.calls += 1
         try:
-            reply = await peer.connection.call(
+            return await peer.connection.call(
                 method,
                 encode(request),
                 send=send,
@@ -86,7 +122,19 @@ class Peers:
             if peer.retired and not peer.calls:
                 self._retired.discard(peer)
                 await peer.connection.close()
-        return decode(reply_kind, reply.header)
+
+    async def probe(self, node_id: int, timeout_seconds: float) -> None:
+        """Greet a node on a connection of its own. Raises CraqenError if it does not answer well
+        within the time, or is not in the table."""
+        node = next((one for one in self._routing().nodes() if one.node_id == node_id), None)
+        if node is None:
+            raise UnavailableError(f"storage node {node_id} is not in the table")
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                peer = await self._connect(node)
+                await peer.connection.close()
+        except TimeoutError:
+            raise UnavailableError(f"storage node {node_id} does not answer") from None
 
     def _known(self, node: NodeRecord) -> _Peer | None:
         """The connection, unless the node listens elsewhere by now."""

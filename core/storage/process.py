@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..clock import SystemClock
 from ..cluster.host import host_identity
-from ..cluster.messages import HeartbeatRequest
+from ..cluster.messages import UNREACHED_MAX, HeartbeatRequest
 from ..cluster.routing import Routing
 from ..errors import UnavailableError
 from ..ids import ChunkId
@@ -26,6 +26,7 @@ from ..wire.messages import (
 from .measures import measures
 from .membership import Membership
 from .node import StorageNode
+from .peer_watch import PeerWatch
 from .peers import Peers
 from .target import Target
 from .targets import Targets
@@ -51,6 +52,9 @@ class StorageProcess:
             config.cluster.lease_seconds,
             self._table_changed,
             self._settings_changed,
+        )
+        self._watch = PeerWatch(
+            self._peers, lambda: self._membership.lease_seconds, self._membership.changed
         )
         self._metrics = MetricsServer(self._measures)
         self._node: StorageNode | None = None
@@ -95,6 +99,7 @@ class StorageProcess:
         for target in self._targets.open():
             target.settle_pending()
         self._upkeep.start()
+        self._watch.start()
         await self._membership.join()
         listen = self._config.metrics.listen
         if listen:
@@ -115,6 +120,7 @@ class StorageProcess:
         """The chains go on without this node; then no more requests, then nothing under way, then
         the disks. A target that cannot flush does not keep the others from it."""
         await self._metrics.close()
+        await self._watch.close()
         await self._membership.leave()
         try:
             if self._node is not None:
@@ -142,6 +148,7 @@ class StorageProcess:
             self._disks,
             self._targets.reports(self._upkeep),
             refused=self._refused(),
+            unreached=self._peers.silence.silent[:UNREACHED_MAX],
         )
 
     def _refused(self) -> int:

@@ -54,6 +54,39 @@ def test_a_host_with_a_manager_is_cut_off_from_all(hosts: Hosts) -> None:
         hosts.network.heal()
 
 
+def test_two_nodes_do_not_reach_each_other(hosts: Hosts) -> None:
+    """The managers, the clients and the third node reach both. Chains in which one follows the
+    other go on without one of them, and do not try again and again while the line is cut."""
+    hosts.build()
+    with under_load(hosts) as trial:
+        hosts.network.part(["node1"], ["node2"])
+        told = hosts.wait_until_told("nodes 1 and 2 do not reach each other", seconds=TOLD_SECONDS)
+        assert told["level"] == 1
+        assert told["chains"]["without_server"] == 0
+        trial.go_on(20)
+        hosts.wait_until(
+            lambda: not hosts.ask("status")["targets"]["syncing"], "nobody is being filled"
+        )
+        settled = hosts.ask("status")
+        trial.go_on_for(4 * LEASE_SECONDS)
+        assert hosts.ask("status")["table_version"] == settled["table_version"]
+        hosts.network.heal()
+
+
+def test_a_node_reaches_no_other_though_the_managers_hear_it(hosts: Hosts) -> None:
+    """It leaves every chain, at whichever place, and the two others serve."""
+    hosts.build()
+    with under_load(hosts) as trial:
+        hosts.network.part(["node1"], ["node2", "node3"])
+        hosts.wait_until_told("nodes 1 and 2 do not reach each other", seconds=TOLD_SECONDS)
+        told = hosts.wait_until_told("nodes 1 and 3 do not reach each other", seconds=TOLD_SECONDS)
+        assert told["level"] == 1
+        trial.go_on(30)
+        states = {row["state"] for row in hosts.ask("targets") if row["node"] != 1}
+        assert states == {"serving"}
+        hosts.network.heal()
+
+
 @pytest.mark.parametrize("lost", ["sent", "received"])
 def test_one_direction_is_lost(hosts: Hosts, lost: str) -> None:
     """A node speaks and hears nothing, or hears and is not heard."""

@@ -36,6 +36,8 @@ class Plan:
     """A node and the managers are separated for a while."""
     partitions: int = 0
     """A node is cut off from some others, clients among them, at times in one direction only."""
+    links: int = 0
+    """Two nodes do not reach each other, though everybody else reaches both."""
     stalls: int = 0
     """A node stands still, and does not know it."""
     slow: int = 0
@@ -79,6 +81,7 @@ class Faults:
             (plan.all_lost, self._lose_all),
             (plan.unheard, lambda: self._unheard(self._any(nodes))),
             (plan.partitions, self._part),
+            (plan.links, self._cut_link),
             (plan.stalls, lambda: self._stall(self._any(nodes))),
             (plan.slow, lambda: self._slow(self._any(nodes))),
             (plan.failed_disks, lambda: self._fail_disk(self._any(nodes))),
@@ -142,6 +145,16 @@ class Faults:
         self._say(f"{one} is cut off from {', '.join(others)} for {seconds:.1f}")
         ways = ((True, True), (True, False), (False, True))
         self._separate(one, others, seconds, ways)
+
+    def _cut_link(self) -> None:
+        names = [node.process.name for node in self._cluster.nodes.values()]
+        if len(names) < 2:
+            return
+        one, other = self._chance.sample(names, 2)
+        seconds = self._cluster.settings.lease_seconds * self._chance.uniform(0.5, 6.0)
+        self._say(f"{one} and {other} do not reach each other for {seconds:.1f}")
+        ways = ((True, True), (True, True), (True, False))
+        self._separate(one, [other], seconds, ways)
 
     def _separate(
         self,

@@ -3,6 +3,7 @@ have them."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from craqen.core.chunks.content import content_of
@@ -10,7 +11,14 @@ from craqen.core.chunks.store import ChunkVersion
 from craqen.core.cluster.messages import HeartbeatReply, HeartbeatRequest, TargetReport
 from craqen.core.cluster.records import LocalState, RoutingTable
 from craqen.core.cluster.routing import Routing
-from craqen.core.errors import CraqenError, DiskError, RetryableError, UnavailableError
+from craqen.core.errors import (
+    CraqenError,
+    DeadlineExceededError,
+    DiskError,
+    RetryableError,
+    UnavailableError,
+)
+from craqen.core.storage.silence import Silence
 from craqen.core.wire.messages import Update
 
 from .disk import SimulatedDisk, SimulatedStore
@@ -34,6 +42,7 @@ PEER_CALL_SECONDS = 2.0  # below an update's deadline, as in core/storage/peers.
 HEARTBEATS_PER_LEASE = 5
 QUARANTINE_LEASES = 2.0
 TICK_SECONDS = 0.5
+WATCHES_PER_LEASE = 16  # as in core/storage/peer_watch.py
 
 
 class SimulatedNode:
@@ -54,6 +63,7 @@ class SimulatedNode:
         self._manager = 0
         self._fillings = Fillings(self)
         self._repairer = Repairer(self.process)
+        self._silence = Silence(0.0)
 
     # Life
 
@@ -66,6 +76,7 @@ class SimulatedNode:
         self.stopping = False
         self._fillings = Fillings(self)
         self._repairer = Repairer(process)
+        self._silence = Silence(process.clock())
         self._routing = Routing(RoutingTable(0, "sim"))
         self._incarnation = self.cluster.world.random.getrandbits(40)
         self._heartbeats = 0
@@ -80,9 +91,11 @@ class SimulatedNode:
             "sync_inventory": self._on_sync_inventory,
             "put_outcomes": self._on_put_outcomes,
             "sync_done": self._on_sync_done,
+            "probe": self._on_probe,
         }
         process.spawn(self._beat())
         process.spawn(self._tick())
+        process.spawn(self._watch())
 
     def crash(self) -> None:
         """Die: what was not flushed is lost."""
@@ -112,6 +125,7 @@ class SimulatedNode:
                 f"host{self.node_id}",
                 targets=self._reports(),
                 stopping=self.stopping,
+                unreached=self._silence.silent,
             )
             sent = process.clock()
             managers = self.cluster.managers
@@ -177,6 +191,23 @@ class SimulatedNode:
                 target.store.tick()
             await self.process.sleep(TICK_SECONDS)
 
+    async def _watch(self) -> None:
+        """Find out who does not answer, as core/storage/peer_watch.py does."""
+        process, lease = self.process, self.cluster.settings.lease_seconds
+        while True:
+            for node_id in self._silence.tick(lease, process.clock()):
+                other = self.cluster.nodes[node_id].process
+                probe = self.cluster.network.call(process, other, "probe", None, lease)
+                probe.then(partial(self._probed, node_id))
+            await process.sleep(lease / WATCHES_PER_LEASE)
+
+    def _probed(self, node_id: int, answer: Future[Any]) -> None:
+        if answer.error is None:
+            self._silence.heard(node_id, self.process.clock())
+
+    def _on_probe(self, _: object, __: Process) -> Future[Any]:
+        return _done(None)
+
     # Requests
 
     def _target(self, chain_id: int) -> SimulatedTarget:
@@ -234,9 +265,7 @@ class SimulatedNode:
         if view.tail_id is None:
             raise UnavailableError(f"chain {asked.chain_id}: no target serves")
         question = VersionAsked(asked.chunk_id, asked.chain_id, view.chain.version)
-        version: int = await self.cluster.network.call(
-            self.process, self._process_of(view.tail_id), "version", question, PEER_CALL_SECONDS
-        )
+        version: int = await self.call(view.tail_id, "version", question)
         return version
 
     async def _read(self, asked: ReadAsked) -> ReadAnswer:
@@ -318,16 +347,27 @@ class SimulatedNode:
 
     # Peers
 
-    def _process_of(self, target_id: int) -> Process:
-        return self.cluster.nodes[self._routing.node_of(target_id).node_id].process
-
     def call(self, target_id: int, method: str, payload: object) -> Future[Any]:
-        """Ask the node that has a target."""
+        """Ask the node that has a target, unless it is silent."""
         try:
-            process = self._process_of(target_id)
+            node_id = self._routing.node_of(target_id).node_id
         except CraqenError as error:
             return _failed(error)
-        return self.cluster.network.call(self.process, process, method, payload, PEER_CALL_SECONDS)
+        if self._silence.is_silent(node_id):
+            return _failed(UnavailableError(f"node {node_id} does not answer"))
+        self._silence.asked(node_id, self.process.clock())
+        other = self.cluster.nodes[node_id].process
+        answer = self.cluster.network.call(self.process, other, method, payload, PEER_CALL_SECONDS)
+        answer.then(partial(self._called, node_id, self.process.life))
+        return answer
+
+    def _called(self, node_id: int, life: int, answer: Future[Any]) -> None:
+        if life != self.process.life:
+            return
+        if isinstance(answer.error, UnavailableError | DeadlineExceededError):
+            self._silence.failed(node_id)
+        else:
+            self._silence.answered(node_id, self.process.clock())
 
 
 def _failed(error: CraqenError) -> Future[Any]:

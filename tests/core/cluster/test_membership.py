@@ -457,3 +457,70 @@ def test_random_lives_end_whole(replicas: int, happenings: list[tuple[str, int]]
         manager.now += TICK
         manager.settle()
     assert manager.table.version == version
+
+
+# Nodes that do not reach each other
+
+
+def beats(manager: Manager, seconds: float, **unreached: tuple[int, ...]) -> None:
+    """Time goes by, all three nodes send heartbeats; ``n1=(2,)``: node 1 does not reach node 2."""
+    end = manager.now + seconds
+    while manager.now < end:
+        manager.now += TICK
+        for number in (1, 2, 3):
+            manager.says(number, {number: ON}, unreached=unreached.get(f"n{number}", ()))
+        manager.settle()
+
+
+def test_a_successor_that_is_not_reached_leaves_and_is_filled_by_another() -> None:
+    manager = all_heard(three())
+    beats(manager, TICK, n1=(2,))
+    assert shape(manager.table) == [(1, SERVING), (3, SERVING), (2, SYNCING)]
+    manager.says(2, {2: (UP, manager.table.chains[0].version)})
+    manager.settle()
+    proposals = manager.proposals
+    beats(manager, 10 * LEASE, n1=(2,))
+    assert shape(manager.table) == [(1, SERVING), (3, SERVING), (2, SERVING)]
+    assert manager.proposals == proposals
+
+
+def test_nobody_is_filled_over_a_line_that_is_cut() -> None:
+    manager = Manager(table_of([(1, SERVING), (2, SERVING)]))
+    for number in (1, 2):
+        manager.says(number, {number: ON})
+    beats(manager, TICK, n1=(2,))
+    assert shape(manager.table) == [(1, SERVING), (2, OFFLINE)]
+    proposals = manager.proposals
+    beats(manager, 10 * LEASE, n1=(2,))
+    assert shape(manager.table) == [(1, SERVING), (2, OFFLINE)]
+    assert manager.proposals == proposals
+    assert manager.membership.partings(manager.now) == [((1, 2), 0.0)]
+    beats(manager, LEASE - TICK)
+    assert shape(manager.table) == [(1, SERVING), (2, OFFLINE)]
+    beats(manager, 2 * TICK)
+    assert shape(manager.table) == [(1, SERVING), (2, SYNCING)]
+
+
+def test_a_head_that_reaches_nobody_leaves() -> None:
+    manager = all_heard(three())
+    beats(manager, TICK, n1=(2, 3))
+    assert shape(manager.table) == [(2, SERVING), (3, SERVING), (1, OFFLINE)]
+
+
+def test_the_word_of_a_dead_node_does_not_count() -> None:
+    """What it said of others while it was alive does not weigh against them."""
+    manager = all_heard(three())
+    beats(manager, TICK, n3=(1,))
+    manager.wait(LEASE, n1={1: ON}, n2={2: ON})
+    assert shape(manager.table) == [(1, SERVING), (2, SERVING), (3, OFFLINE)]
+    assert manager.membership.partings(manager.now) == []
+    manager.says(1, {1: ON}, unreached=(2,))
+    manager.settle()
+    assert shape(manager.table) == [(1, SERVING), (3, OFFLINE), (2, OFFLINE)]
+
+
+def test_the_last_serving_target_stays_whoever_does_not_reach_it() -> None:
+    manager = Manager(table_of([(1, SERVING), (2, OFFLINE), (3, OFFLINE)]))
+    beats(manager, 3 * LEASE, n1=(2, 3), n2=(1,), n3=(1,))
+    assert shape(manager.table)[0] == (1, SERVING)
+    assert manager.table.chains[0].version == 1

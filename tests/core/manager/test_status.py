@@ -125,6 +125,19 @@ def test_a_node_was_not_heard_by_this_manager() -> None:
     assert "ask again in 5 s" in text
 
 
+def test_two_nodes_do_not_reach_each_other() -> None:
+    level, text = told(view(table(SERVING, SERVING, OFFLINE), parted=[((2, 3), 0.0)]))
+    assert level == 1
+    assert "nodes 2 and 3 do not reach each other, though this manager hears both" in text
+    assert "mend the network between them" in text
+    assert "chain 1 has 2 of 3 serving targets =>" in text
+    assert "target 3" not in text, "one cause is told once"
+    level, text = told(view(table(SERVING, SERVING, OFFLINE), parted=[((2, 3), 12.0)]))
+    assert level == 1
+    assert "nodes 2 and 3 reach each other again" in text
+    assert "that begins in 12 s" in text
+
+
 def test_a_node_is_shut_down_or_drained() -> None:
     stopped = table(SERVING, SERVING, OFFLINE, nodes={3: NodeState.STOPPING})
     level, text = told(view(stopped))
