@@ -131,14 +131,14 @@ def complete_multipart_upload(
 
 
 def post_response(location: str, bucket: str, key: bytes, etag: str) -> bytes:
-    """PostResponse. *location* is the object's URL."""
-    return _document(
-        "PostResponse",
+    """PostResponse, which has no namespace. *location* is the object's URL."""
+    parts = (
         _element("Location", location),
         _element("Bucket", bucket),
         f"<Key>{plain_text(key)}</Key>",
         _etag(etag),
     )
+    return f"{XML_DECLARATION}<PostResponse>{''.join(parts)}</PostResponse>".encode()
 
 
 def list_parts(

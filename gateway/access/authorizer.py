@@ -29,6 +29,7 @@ _READS_OBJECT = frozenset({"GetObject", "HeadObject"})
 _LISTS = frozenset({"s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"})
 _APPEND_HEADER = "x-amz-write-offset-bytes"
 _TAGS = "s3:existingobjecttag/"
+_RESOURCE_ACCOUNTS = ("s3:resourceaccount", "aws:resourceaccount")
 _OWN_POLICY = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 """What the owner's own account may do whatever the policy says: else one could lock oneself out."""
 
@@ -196,13 +197,17 @@ class PolicyAuthorizer:
                     # The object is another's than the bucket: the bucket's owner cannot give it.
                     is_owner = identity.canonical_id == object_acl.owner
                     policy = None if policy is None else policy.denials()
-            if question.key and _asks_for_tags(question.action, policy, own):
+            if question.key and _ask_for(_TAGS, question.action, policy, own):
                 tags = await _existing_tags(exchange, question)
+        account_id = ""
+        if any(_ask_for(name, question.action, policy, own) for name in _RESOURCE_ACCOUNTS):
+            account_id = await _resource_account(exchange, info)
         context = RequestContext(
             exchange,
             version_id=question.version_id,
             existing_tags=tags,
             prefix=question.prefix,
+            resource_account=account_id,
         )
         request = Request(
             asker_of(identity),
@@ -346,14 +351,24 @@ def _granted(
     return named_by(found.grants, exchange.identity, permission, ignore_public=ignore_public)
 
 
-def _asks_for_tags(action: str, policy: Policy | None, own: Policies) -> bool:
-    """Whether any policy looks at the tags that the object has."""
+def _ask_for(name: str, action: str, policy: Policy | None, own: Policies) -> bool:
+    """Whether any policy looks at condition keys that begin with *name*."""
     asked = [*own.identity, *(own.session or ())]
     if policy is not None:
         asked.append(policy)
     if own.boundary is not None:
         asked.append(own.boundary)
-    return any(one.asks_for(action, _TAGS) for one in asked)
+    return any(one.asks_for(action, name) for one in asked)
+
+
+async def _resource_account(exchange: Exchange, info: BucketInfo | None) -> str:
+    """The account that the bucket belongs to, or will; empty if there is none."""
+    identity = exchange.identity
+    owner = identity.canonical_id if info is None else owner_of(info.record)
+    if owner == identity.canonical_id:
+        return identity.account_id
+    account = await exchange.services.accounts.account_by_canonical_id(owner)
+    return "" if account is None else account.account_id
 
 
 async def _existing_tags(exchange: Exchange, question: Question) -> Mapping[str, str] | None:

@@ -77,7 +77,7 @@ _TYPES = {
 class RequestContext:
     """The condition keys of one question about one request."""
 
-    __slots__ = ("_exchange", "_version_id", "existing_tags", "prefix")
+    __slots__ = ("_exchange", "_resource_account", "_version_id", "existing_tags", "prefix")
 
     def __init__(
         self,
@@ -86,9 +86,12 @@ class RequestContext:
         version_id: str = "",
         existing_tags: Mapping[str, str] | None = None,
         prefix: str | None = None,
+        resource_account: str = "",
     ) -> None:
         """*version_id*, *existing_tags*: of the object that the question is about. *prefix*: of the
-        listing that it is about, if that is not the request itself."""
+        listing that it is about, if that is not the request itself. *resource_account*: the
+        bucket's."""
+        self._resource_account = resource_account
         self._exchange = exchange
         self._version_id = version_id
         self.existing_tags = existing_tags or {}
@@ -113,6 +116,8 @@ class RequestContext:
                 return (_moment(self._now_seconds()),)
             case "aws:epochtime":
                 return (str(int(self._now_seconds())),)
+            case "aws:resourceaccount":
+                return _one(self._resource_account)
             case "aws:requestedregion":
                 return _one(exchange.services.region)
             case "aws:principalisawsservice" | "aws:viaawsservice":
@@ -137,6 +142,10 @@ class RequestContext:
                 return _tagged(exchange.request_tags(), tag)
             case "requestobjecttagkeys":
                 return tuple(exchange.request_tags()) or None
+            case "resourceaccount":
+                return _one(self._resource_account)
+            case "locationconstraint" if exchange.route.operation == "CreateBucket":
+                return _one(exchange.services.region)  # buckets are made nowhere else
             case "versionid":
                 return _one(self._version_id)
             case "signatureversion":

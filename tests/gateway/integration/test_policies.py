@@ -161,6 +161,37 @@ def test_users_may_what_their_policies_say(s3: Any, bucket: str, user: Any) -> N
     assert code_of(ann.list_objects_v2, Bucket=bucket) == (403, "AccessDenied")
 
 
+@pytest.mark.parametrize("key", ["s3:ResourceAccount", "aws:ResourceAccount"])
+def test_a_condition_on_the_account_of_the_bucket(
+    s3: Any, bucket: str, user: Any, key: str
+) -> None:
+    client, give = user[0], user[-1]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for account, allowed in ((FIRST_ACCOUNT_ID, True), ("123456789012", False)):
+        condition = {"StringEquals": {key: account}}
+        give("p", {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": condition})
+        if allowed:
+            client.get_object(Bucket=bucket, Key="k")
+        else:
+            assert code_of(client.get_object, Bucket=bucket, Key="k") == (403, "AccessDenied")
+
+
+def test_a_condition_on_the_place_of_new_buckets(s3: Any, bucket: str, user: Any) -> None:
+    client, give = user[0], user[-1]
+    region = client.meta.region_name
+    where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    for wanted, allowed in (("elsewhere-1", False), (region, True)):
+        condition = {"StringEquals": {"s3:LocationConstraint": wanted}}
+        right = {"Effect": "Allow", "Action": "s3:CreateBucket", "Resource": "*"}
+        give("p", {**right, "Condition": condition})
+        if allowed:
+            client.create_bucket(Bucket=f"{bucket}-new", **where)
+            s3.delete_bucket(Bucket=f"{bucket}-new")
+        else:
+            code = code_of(client.create_bucket, Bucket=f"{bucket}-new", **where)
+            assert code == (403, "AccessDenied")
+
+
 def test_a_bucket_lets_a_user_in(s3: Any, bucket: str, user: Any) -> None:
     ann, _ = user
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="class=open")
