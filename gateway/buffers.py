@@ -34,6 +34,11 @@ class BufferPool:
                 self.give(future.result())
             raise
 
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody waits for a buffer."""
+        return bool(self._waiting)
+
     def take_now(self) -> memoryview | None:
         """A buffer if one is to be had without waiting."""
         if self._free:

@@ -31,6 +31,8 @@ CONNECTIONS_MAX = 4096  # per worker
 HEAD_BYTES_MAX = 128 * 1024  # all header lines of a request
 TAKEN_BYTES_MIN = 64 * 1024  # below this the stream reader is cheaper than the change of hands
 IDLE_TIMEOUT_SECONDS = 60.0  # a client that sends nothing of its body for so long is gone
+SLOW_SECONDS = 10.0  # for which nobody is called slow
+SLOW_BYTES_PER_SECOND = 4096  # a body that comes slower gives way where others wait for room
 STALL_TIMEOUT_SECONDS = 120.0  # a client that takes nothing of its answer for so long is gone
 
 _SCRATCH = memoryview(bytearray(64 * 1024))  # what nobody wants; many may write over it
@@ -226,6 +228,13 @@ def _malformed(error: BaseException) -> S3Error:
     return S3Error("InternalError")
 
 
+def is_slow(count: int, began: float, others_wait: Callable[[], bool]) -> bool:
+    """Whether *count* bytes since *began*, by the loop's clock, are too few while others wait."""
+    elapsed = asyncio.get_running_loop().time() - began
+    slow = elapsed > SLOW_SECONDS and count < elapsed * SLOW_BYTES_PER_SECOND
+    return slow and others_wait()
+
+
 class BodyReceiver(asyncio.BufferedProtocol):
     """Stands in as the transport's protocol while the rest of one body arrives."""
 
@@ -248,17 +257,20 @@ class BodyReceiver(asyncio.BufferedProtocol):
         transport.pause_reading()
         transport.set_protocol(self)
 
-    async def fill(self, target: memoryview) -> int:
+    async def fill(self, target: memoryview, others_wait: Callable[[], bool]) -> int:
         """Receive into *target* until it is full or the body has ended; return how much.
 
         Raises ConnectionError or EOFError if the client goes away, TimeoutError if it sends nothing
-        for long.
+        for long, or next to nothing while others wait for what it holds.
         """
+        began = asyncio.get_running_loop().time()
         self._target = target[: self.remaining_bytes]
         self._filled = 0
         try:
             while self._filled < len(self._target):
                 await self._receive()
+                if self._filled < len(self._target) and is_slow(self._filled, began, others_wait):
+                    raise TimeoutError
         finally:
             filled = self._filled
             self._stop()

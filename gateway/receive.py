@@ -27,7 +27,7 @@ from .body.verification import BodyResult, BodyVerifier
 from .errors import S3Error
 from .exchange import Exchange
 from .headers import Headers
-from .protocol import IDLE_TIMEOUT_SECONDS, BodyReceiver
+from .protocol import IDLE_TIMEOUT_SECONDS, BodyReceiver, is_slow
 from .xml import DOCUMENT_BYTES_MAX
 
 T = TypeVar("T")
@@ -137,6 +137,7 @@ class Body:
         """
         exchange, content = self._exchange, self._content
         exchange.send_continue()
+        began = asyncio.get_running_loop().time()
         filled = 0
         while filled < len(target):
             if self._rest:
@@ -152,9 +153,14 @@ class Body:
                 exchange.receiver = receiver
             elif data := await self._next():
                 self._rest = memoryview(data)
+                if is_slow(filled + len(data), began, self._others_wait):
+                    raise S3Error("RequestTimeout")
             else:
                 break
         return filled
+
+    def _others_wait(self) -> bool:
+        return self._exchange.services.buffers.is_short
 
     def unread(self, data: bytes) -> None:
         """Put bytes back in front of what ``fill`` gives next."""
@@ -178,7 +184,7 @@ class Body:
         if not receiver.remaining_bytes:
             return 0
         try:
-            return await receiver.fill(target)
+            return await receiver.fill(target, self._others_wait)
         except TimeoutError as error:
             raise S3Error("RequestTimeout") from error
         except _LOST as error:

@@ -19,7 +19,7 @@ import pytest
 from craqen.core.access.patterns import matches_glob
 from craqen.core.access.policy import parse_identity_policy
 from craqen.core.limits import MIB
-from craqen.gateway import protocol
+from craqen.gateway import protocol, receive
 from craqen.gateway.errors import S3Error
 from craqen.gateway.request_documents import parse_delete, parse_tagging
 from craqen.gateway.select.job import CsvInput, SelectJob
@@ -217,6 +217,49 @@ class TestSlowClients:
                 stopped.set()
                 thread.join()
             assert time.monotonic() - began < 5
+
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_dripping_bodies_do_not_keep_the_room_of_others(
+        self, gateway: Gateway, s3: Any, bucket: str, chunked: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each holds buffers that all share; who sends next to nothing gives way once others
+        wait."""
+        for module in (protocol, receive):
+            monkeypatch.setattr(module, "IDLE_TIMEOUT_SECONDS", 0.4)
+        monkeypatch.setattr(protocol, "SLOW_SECONDS", 0.5)
+        length = {"content-length": str(64 * MIB)}
+        if chunked:
+            length = {"transfer-encoding": "chunked"}
+        piece = b"1\r\nx\r\n" if chunked else b"x"
+        clients = [RawClient(gateway) for _ in range(6)]
+        stopped = threading.Event()
+        try:
+            for number, client in enumerate(clients):
+                request = client.signed(
+                    "PUT", f"/{bucket}/slow-{number}", content_sha256="UNSIGNED-PAYLOAD"
+                )
+                client.send_head(request, length)
+                body = bytes(2 * MIB)
+                client.send(b"%x\r\n%b\r\n" % (len(body), body) if chunked else body)
+
+            def drip() -> None:
+                while not stopped.wait(0.1):
+                    for client in clients:
+                        try:
+                            client.send(piece)
+                        except OSError:
+                            continue
+
+            thread = threading.Thread(target=drip)
+            thread.start()
+            wait_until(lambda: gateway.free_buffers() == 0)
+            s3.put_object(Bucket=bucket, Key="k", Body=bytes(3 * MIB))
+        finally:
+            stopped.set()
+            thread.join()
+            for client in clients:
+                client.socket.close()
+        wait_until(lambda: gateway.free_buffers() == 4)
 
     def test_two_thousand_of_them(self, gateway: Gateway, s3: Any, bucket: str) -> None:
         """They cost little, and others are served meanwhile."""
