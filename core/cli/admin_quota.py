@@ -138,12 +138,7 @@ class _Opened:
                 return f"{account.number} ({pwd.getpwuid(account.number).pw_name})"
             except KeyError:
                 return str(account.number)
-        names: list[str] = []
-        inode = await self.meta.get_inode(account.number)
-        while inode.inode_id != ROOT_INODE_ID:
-            names.append(inode.name.decode(errors="replace"))
-            inode = await self.meta.get_inode(inode.parent_id)
-        return "/".join(reversed(names))
+        return await self.meta.path_of(account.number)
 
     async def row(self, one: Standing) -> dict[str, Any]:
         """A standing as it is shown."""

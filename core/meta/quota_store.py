@@ -52,6 +52,10 @@ class QuotaStore(Protocol):
         """The limited accounts but its owner that *inode*, a folder, counts for."""
         ...
 
+    async def path_of(self, directory_id: int) -> str:
+        """The way to a folder, from its bucket's name on. Raises StaleHandleError."""
+        ...
+
     async def room_of(self, inode: Inode) -> int:
         """By how many bytes a file may still grow, as far as is known without I/O or by one look at
         the counters; ROOM_MAX if nothing limits it."""

@@ -296,6 +296,19 @@ class Quotas:
 
         return await context.kv.read(read)
 
+    async def path_of(self, directory_id: int) -> str:
+        """The names from the bucket on."""
+
+        async def read(tx: ReadTransaction) -> str:
+            names: list[str] = []
+            inode = await find_inode(tx, directory_id)
+            while inode.inode_id != ROOT_INODE_ID:
+                names.append(inode.name.decode(errors="replace"))
+                inode = await find_inode(tx, inode.parent_id)
+            return "/".join(reversed(names))
+
+        return await self._context.kv.read(read)
+
     async def room_of(self, inode: Inode) -> int:
         """How far a file may grow."""
         context = self._context

@@ -12,6 +12,7 @@ import pytest
 from craqen.core.errors import CallerError, ConflictError
 from craqen.core.ids import ROOT_INODE_ID
 from craqen.core.kv.store import Transaction
+from craqen.core.meta.accounts import Account, Kind, counter_key
 from craqen.core.meta.names import digest_of
 from craqen.core.meta.records import CompletedPart, InodeType, ObjectAttributes, Owner, Part
 from craqen.core.meta.schema import (
@@ -155,6 +156,34 @@ async def usage_is_off(w: World) -> None:
     async def add(tx: Transaction) -> None:
         tx.add(usage_key(w.bucket_id, 3, b"b"), 1000)
         tx.add(usage_key(w.bucket_id, 3, b"o"), -1)
+
+    await w.edit(add)
+
+
+async def usage_of_a_user_is_off(w: World) -> None:
+    async def add(tx: Transaction) -> None:
+        tx.add(counter_key(Account(Kind.USER, 4711), 3, b"o"), 1)
+
+    await w.edit(add)
+
+
+async def usage_of_a_folder_is_off(w: World) -> None:
+    folder = await w.meta.create(
+        w.bucket_id, b"limited", InodeType.DIRECTORY, mode=0o755, uid=0, gid=0
+    )
+    account = Account(Kind.DIRECTORY, folder.inode_id)
+    await w.meta.set_quota(account, size_bytes=1 << 30, files=0)
+    await w.meta.settle_quota(folder.inode_id)
+
+    async def add(tx: Transaction) -> None:
+        tx.add(counter_key(account, 3, b"b"), 7)
+
+    await w.edit(add)
+
+
+async def usage_of_parts_is_off(w: World) -> None:
+    async def add(tx: Transaction) -> None:
+        tx.add(usage_key(w.bucket_id, 3, b"p"), 5)
 
     await w.edit(add)
 
@@ -377,6 +406,9 @@ SAFE: list[tuple[Plant, str, str]] = [
     (digest_of_nothing, "digest-leftover", ""),
     (removed_but_not_queued, "inode-unqueued", ""),
     (usage_is_off, "usage", ""),
+    (usage_of_a_user_is_off, "usage", ""),
+    (usage_of_a_folder_is_off, "usage", ""),
+    (usage_of_parts_is_off, "usage", ""),
     (counted_too_high, "segment-overcounted", ""),
     (counted_too_low, "segment-undercounted", "bucket/large"),
     (not_counted, "segment-undercounted", "bucket/large"),

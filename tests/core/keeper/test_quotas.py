@@ -44,6 +44,9 @@ def test_settling_and_recounting() -> None:
         await other.run_once(now + 2 * HOUR_NS)
         assert (await store.standing(account)).usage.objects == 1
         assert "craqen_quota_mended_total 1" in render(other.measures())
+        shown = render(other.measures())
+        assert 'craqen_quota_held_bytes{kind="directory",name="bucket/f"} 9' in shown
+        assert 'craqen_quota_limit_bytes{kind="directory",name="bucket/f"} 100' in shown
         assert "craqen_quota_settled_total 1" in render(duty.measures())
         await kv.transact(damage)
         await other.run_once(now + 3 * HOUR_NS)
