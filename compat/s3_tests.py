@@ -199,6 +199,12 @@ def run_group(
     return _outcomes(report)
 
 
+def kept_results(folder: Path) -> dict[str, list[Outcome]]:
+    """The outcomes of the groups that have a report in *folder*."""
+    reports = {group.name: folder / f"{group.name}.xml" for group in GROUPS}
+    return {name: _outcomes(report) for name, report in reports.items() if report.exists()}
+
+
 def _outcomes(report: Path) -> list[Outcome]:
     """The tests of a report; one whose teardown failed is there twice, and counts as failed."""
     found: dict[str, Outcome] = {}
@@ -277,11 +283,17 @@ def main() -> int:
     parser.add_argument("-k", dest="words", default="", help="only tests whose names match")
     parser.add_argument("--keep", type=Path, help="folder for the suite's logs and reports")
     parser.add_argument("--no-table", action="store_true", help="leave docs/compat.md alone")
+    parser.add_argument(
+        "--table-of", type=Path, help="run nothing: write the table of a --keep folder's reports"
+    )
     arguments = parser.parse_args()
     suite: Path = arguments.suite.resolve()
     requirements = suite / "requirements.txt"
     if not requirements.exists():
         parser.error(f"{suite} is no checkout of ceph/s3-tests: it has no requirements.txt")
+    if arguments.table_of is not None:
+        write_section(TITLE, section(kept_results(arguments.table_of), _revision(suite)))
+        return 0
     packages = ["-r", str(requirements), "pytest-xdist", "pytest-timeout"]
     python = python_tool("s3-tests", packages) / "python"
     more = ["-k", arguments.words] if arguments.words else []
