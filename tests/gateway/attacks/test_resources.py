@@ -25,7 +25,7 @@ from craqen.gateway.request_documents import parse_delete, parse_tagging
 from craqen.gateway.select.job import CsvInput, SelectJob
 from craqen.gateway.select.streams import PIECE_BYTES, decompressor
 from craqen.gateway.settings import cors
-from craqen.tests.gateway.attacks.attack_support import code_of
+from craqen.tests.gateway.attacks.attack_support import code_of, open_to_all
 from craqen.tests.gateway.integration.raw_client import RawClient
 from craqen.tests.gateway.integration.running_gateway import Gateway, wait_until
 
@@ -288,3 +288,16 @@ class TestSlowClients:
             return bool(s3.head_bucket(Bucket=bucket))
 
         wait_until(served)
+
+    def test_who_asks_and_never_reads(self, gateway: Gateway, s3: Any, bucket: str) -> None:
+        """Answers wait at the client's end of the connection, not in memory here."""
+        s3.put_object(Bucket=bucket, Key="k", Body=bytes(30_000))
+        open_to_all(s3, bucket, "s3:GetObject")
+        asking = f"GET /{bucket}/k HTTP/1.1\r\nHost: h\r\n\r\n".encode() * 1000
+        before = memory_bytes()
+        with socket.create_connection(("127.0.0.1", gateway.port), 1) as client:
+            with pytest.raises(TimeoutError):  # the gateway takes no more questions
+                for _ in range(2_000):
+                    client.sendall(asking)
+            assert memory_bytes() - before < 64 * MIB
+        assert s3.get_object(Bucket=bucket, Key="k")["ContentLength"] == 30_000
