@@ -105,11 +105,11 @@ class _Input(threading.Thread):
         self._write(data)
 
     def _write(self, data: bytes) -> None:
+        if self._job.input_format == "json" and data:
+            self.ready.set()  # first: a pipe takes less than a read may bring
         view = memoryview(data)
         while view:
             view = view[os.write(self._sink, view) :]
-        if self._job.input_format == "json" and data:
-            self.ready.set()
 
 
 def _limit() -> None:

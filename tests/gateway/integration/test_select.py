@@ -6,6 +6,9 @@ import bz2
 import gzip
 import json
 import os
+import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
 from craqen.gateway.handlers.select import QUERIES_MAX
+from craqen.gateway.select.frames import job_bytes
+from craqen.gateway.select.job import SelectJob
 
 pytest.importorskip("duckdb")
 
@@ -102,6 +107,30 @@ def test_queries_of_json(s3: Any, bucket: str, kind: str) -> None:
     ]
     assert rows("SELECT x FROM S3Object[*].b.c[*] x") == [{"x": "x"}, {"x": "y"}]
     assert rows("SELECT COUNT(*) AS n FROM S3Object s WHERE s.b IS MISSING") == [{"n": 1}]
+
+
+def test_json_that_comes_faster_than_a_pipe_takes_it() -> None:
+    """The process gets more at once than fits between its two threads."""
+    record = b'{"a": 1, "b": "' + b"x" * 100 + b'"}\n'
+    data = record * 20_000
+    job = SelectJob("SELECT SUM(s.a) AS n FROM S3Object s", "json", json_lines=True)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(ours.sendall, job_bytes(job) + data)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "craqen.gateway.select.worker"],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+        )
+        theirs.close()
+        try:
+            sending.result(60)
+            ours.shutdown(socket.SHUT_WR)
+            found, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+    assert b'{"n":20000}' in found
 
 
 def test_queries_of_parquet(s3: Any, bucket: str, tmp_path: Path) -> None:
