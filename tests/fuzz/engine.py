@@ -93,13 +93,13 @@ def _bounded(seconds: float) -> Iterator[None]:
 def replay(target: Target, inputs: Sequence[bytes]) -> None:
     """Run *inputs*. Raises what the target does; AssertionError for one that takes too long."""
     for data in inputs:
-        began = time.monotonic()
+        began = time.process_time()  # a busy machine is no finding
         try:
             target.run(data)
         except Exception as error:
             error.add_note(f"target {target.name}, input {data!r}")
             raise
-        took = time.monotonic() - began
+        took = time.process_time() - began
         assert took < target.seconds_max, f"{target.name}: {took:.1f} s for {data!r}"
 
 

@@ -101,7 +101,7 @@ class TestDocuments:
 
     def test_a_record_without_end(self, s3: Any, bucket: str) -> None:
         pytest.importorskip("duckdb")
-        s3.put_object(Bucket=bucket, Key="k", Body=gzip.compress(b"a" * (200 * MIB), 1))
+        s3.put_object(Bucket=bucket, Key="k", Body=gzip.compress(b"a" * (32 * MIB), 1))
         code = code_of(
             s3.select_object_content,
             Bucket=bucket,

@@ -153,6 +153,7 @@ def test_a_key_turned_off_by_one_worker_is_off_for_all() -> None:
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_processes_show_no_secrets(tmp_path: Path) -> None:
     """Command lines and environments of a running store, its log, and who may read its files."""
     with whole_store(tmp_path / "store") as store:
