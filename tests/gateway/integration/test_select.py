@@ -119,7 +119,7 @@ def test_json_that_comes_faster_than_a_pipe_takes_it() -> None:
         sending = pool.submit(ours.sendall, job_bytes(job) + data)
         process = subprocess.Popen(
             [sys.executable, "-m", "craqen.gateway.select.worker"],
-            stdin=theirs,
+            stdin=theirs.fileno(),
             stdout=subprocess.PIPE,
         )
         theirs.close()
