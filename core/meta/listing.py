@@ -201,6 +201,8 @@ class KeyWalk:
 
     async def _descend(self, base: bytes, entry: Entry) -> None:
         folder = _Folder(entry.inode_id, base, b"", CHILD_ROWS)
+        if any(above.own == folder.own for above in self._folders):
+            raise DataLossError(f"folder {entry.inode_id:x} is inside itself: run craqen fsck")
         if entry.flags & ENTRY_EXPLICIT:
             await folder.fill_own(self._tx, entry.inode_id)
         self._folders.append(folder)

@@ -357,6 +357,8 @@ class VersionWalk:
         return None
 
     async def _descend(self, base: bytes, entry: Entry) -> None:
+        if any(above.directory_id == entry.inode_id for above in self._folders):
+            raise DataLossError(f"folder {entry.inode_id:x} is inside itself: run craqen fsck")
         folder = _Folder(entry.inode_id, base, b"", CHILD_ROWS)
         if entry.flags & ENTRY_EXPLICIT:
             await folder.fill_own(self._tx, entry.inode_id)

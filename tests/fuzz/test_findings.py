@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from craqen.core.clock import SystemClock
 from craqen.core.errors import DataLossError
 from craqen.core.identity import schema as identity_schema
 from craqen.core.identity.records import Account
+from craqen.core.kv.memory import MemoryStore
+from craqen.core.kv.store import Transaction
 from craqen.core.meta import schema
-from craqen.core.meta.records import Bucket
+from craqen.core.meta.local import LocalMetaStore
+from craqen.core.meta.records import Bucket, InodeType, NewContent, ObjectAttributes, Owner
+from craqen.core.options import MetaOptions
 from craqen.gateway import xml
 from craqen.gateway.app import Application
 from craqen.gateway.bucket_info import BucketInfo
@@ -181,3 +187,27 @@ def test_a_form_is_the_same_however_it_is_cut() -> None:
             begun = head.feed(body[cut:])
         assert begun is not None
         assert head.file_name == "f"
+
+
+def test_a_folder_inside_itself_is_damage() -> None:
+    """Listings went down for ever, and kept every level."""
+
+    async def test() -> None:
+        kv = MemoryStore()
+        meta = await LocalMetaStore.open(kv, SystemClock(), MetaOptions(), description="test")
+        await meta.create_bucket("bucket", owner="me", region="r", as_owner=Owner(1, 1))
+        content = NewContent(1, inline_data=b"x")
+        await meta.put_object("bucket", b"folder/k", content, ObjectAttributes(), Owner(1, 1))
+        bucket = (await meta.get_bucket("bucket")).inode_id
+
+        async def damage(tx: Transaction) -> None:
+            entry = schema.encode_entry(schema.Entry(bucket, InodeType.DIRECTORY, 0))
+            tx.set(schema.directory_prefix(bucket) + b"folder/", entry)
+
+        await kv.transact(damage)
+        with pytest.raises(DataLossError):
+            await meta.list_objects("bucket")
+        with pytest.raises(DataLossError):
+            await meta.list_object_versions("bucket")
+
+    asyncio.run(test())
