@@ -199,10 +199,19 @@ def run_group(
     return _outcomes(report)
 
 
-def kept_results(folder: Path) -> dict[str, list[Outcome]]:
-    """The outcomes of the groups that have a report in *folder*."""
-    reports = {group.name: folder / f"{group.name}.xml" for group in GROUPS}
-    return {name: _outcomes(report) for name, report in reports.items() if report.exists()}
+def kept_results(folders: Sequence[Path]) -> dict[str, list[Outcome]]:
+    """The outcomes of the groups that have a report in any of *folders*; of a test that was run
+    several times, that in the last of them."""
+    results: dict[str, list[Outcome]] = {}
+    for group in GROUPS:
+        reports = [folder / f"{group.name}.xml" for folder in folders]
+        found: dict[str, Outcome] = {}
+        for report in reports:
+            if report.exists():
+                found |= {outcome.name: outcome for outcome in _outcomes(report)}
+        if found:
+            results[group.name] = list(found.values())
+    return results
 
 
 def _outcomes(report: Path) -> list[Outcome]:
@@ -284,14 +293,19 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the suite's logs and reports")
     parser.add_argument("--no-table", action="store_true", help="leave docs/compat.md alone")
     parser.add_argument(
-        "--table-of", type=Path, help="run nothing: write the table of a --keep folder's reports"
+        "--table-of",
+        type=Path,
+        action="append",
+        default=[],
+        help="run nothing: write the table of the reports in a --keep folder (several: the last "
+        "one that has a test counts)",
     )
     arguments = parser.parse_args()
     suite: Path = arguments.suite.resolve()
     requirements = suite / "requirements.txt"
     if not requirements.exists():
         parser.error(f"{suite} is no checkout of ceph/s3-tests: it has no requirements.txt")
-    if arguments.table_of is not None:
+    if arguments.table_of:
         write_section(TITLE, section(kept_results(arguments.table_of), _revision(suite)))
         return 0
     packages = ["-r", str(requirements), "pytest-xdist", "pytest-timeout"]
