@@ -62,6 +62,21 @@ class Updater:
         self._sequences: list[int] = [0] * CHANNELS_MAX
         self._free = deque(range(CHANNELS_MAX))
         self._available = asyncio.Semaphore(CHANNELS_MAX)
+        self._unheard: set[asyncio.Task[list[UpdateResult | CraqenError]]] = set()
+        """What nobody waits for any more."""
+
+    async def make_for(self, updates: Sequence[ChunkUpdate], seconds: float) -> None:
+        """As ``make``, but return after *seconds* at the latest: the rest goes on by itself. Nobody
+        is told how it ends."""
+        task = asyncio.get_running_loop().create_task(self.make(updates))
+        self._unheard.add(task)
+        task.add_done_callback(self._unheard_ended)
+        await asyncio.wait({task}, timeout=seconds)
+
+    def _unheard_ended(self, task: asyncio.Task[list[UpdateResult | CraqenError]]) -> None:
+        self._unheard.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for, so that nobody complains that nobody did
 
     async def make(self, updates: Sequence[ChunkUpdate]) -> list[UpdateResult | CraqenError]:
         """Carry out *updates* of different chunks; one result or final error each.

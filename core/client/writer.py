@@ -31,6 +31,7 @@ from .updates import ChunkUpdate, Updater
 CHUNKS_IN_FLIGHT_MAX = 3  # enough to hide a flush behind the next chunk's bytes
 INLINE_WRITE_BYTES_MAX = 256 * KIB  # below this a thread hop costs more than the write
 DEADLINE_SECONDS = 30.0  # longer than a lease: a chain that lost a target has moved on by then
+ABORT_SECONDS = 1.0  # for removing what was written; the rest is removed later
 RETRY_DELAY_SECONDS = (0.0, 0.02, 0.1, 0.5, 1.0)
 
 
@@ -149,9 +150,9 @@ class ClusterSegmentWriter:
         sent, self._sent = self._sent, []
         if sent:
             removals = [ChunkUpdate(chunk_id, self._layout, UpdateKind.REMOVE) for chunk_id in sent]
-            # What cannot be removed now is found later as an orphan of this client.
-            with contextlib.suppress(CraqenError):
-                await self._updater.make(removals)
+            # A write that was refused since a disk is full holds its chunk until there is space:
+            # nobody waits for that. What is not removed is found as an orphan of this client.
+            await self._updater.make_for(removals, ABORT_SECONDS)
 
     async def _begin_chunk(self) -> ChunkInProgress:
         index = self._written_bytes // self._layout.chunk_size_bytes
