@@ -29,7 +29,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from .messages import HeartbeatRequest, TargetReport
-from .node_life import ACCEPTED, NodeLife, Verdict, record_of, refusal_of
+from .node_life import ACCEPTED, NodeLife, Verdict, record_of, verdict_on
 from .partings import Pair, Partings
 from .records import (
     ChainRecord,
@@ -152,9 +152,9 @@ class Membership:
         node = self._nodes.get(request.node_id)
         if node is None:
             return self._candidate(request)
-        refusal = refusal_of(node, request)
-        if refusal:
-            return Verdict(False, refusal)
+        verdict = verdict_on(node, request)
+        if not verdict.accepted:
+            return verdict
         if node.hear(request, now_seconds):
             self._watch(node)
             self._touch(node.target_ids)

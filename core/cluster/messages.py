@@ -59,8 +59,8 @@ class TargetReport(Message, frozen=True):
 
 
 class HeartbeatRequest(Message, frozen=True):
-    """A node lives. ``number`` rises by one with each; ``incarnation`` is drawn when the process
-    starts."""
+    """A node lives. ``number`` rises by one with each, ``incarnation`` with each process of the
+    node."""
 
     cluster_id: Name
     node_id: Number
@@ -91,6 +91,9 @@ class HeartbeatReply(Message, frozen=True):
     settings_version: int = 0
     settings: dict[str, str] | None = None
     """Options that operators changed while running, if newer than what the node has."""
+    newer_incarnation: int = 0
+    """Nothing is renewed: the heartbeat is older than the process of this incarnation. One that was
+    never accepted (its host's clock went back) goes on as the next above; any other ends."""
 
 
 class FollowRequest(Message, frozen=True):

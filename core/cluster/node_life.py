@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from msgspec.structs import replace
 
 from .messages import HeartbeatRequest
 from .records import NodeRecord, NodeState
-
-REPLACED_MAX: Final = 64  # replaced processes of a node that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +20,8 @@ class Verdict:
     """Why not."""
     is_candidate: bool = False
     """Not accepted, since the node is not in the table (yet)."""
+    newer_incarnation: int = 0
+    """Not accepted, since a process of this incarnation, which is above the sender's, was heard."""
 
 
 ACCEPTED = Verdict(True)
@@ -40,8 +39,6 @@ class NodeLife:
     queued: bool = False
     """Whether the expiry queue holds it."""
     target_ids: set[int] = field(default_factory=set)
-    replaced: list[int] = field(default_factory=list)
-    """Incarnations that count no more."""
 
     @property
     def takes_part(self) -> bool:
@@ -54,31 +51,34 @@ class NodeLife:
         end."""
         last = self.last
         changed = self.dead or last is None or last.stopping != request.stopping
-        if last is not None and last.incarnation != request.incarnation:
-            self.replaced = [*self.replaced, last.incarnation][-REPLACED_MAX:]
         self.dead = False
         self.since_seconds = now_seconds
         self.last = request
         return changed
 
 
-def refusal_of(node: NodeLife, request: HeartbeatRequest) -> str:
-    """Why *request* does not count after what was heard before; empty: it does."""
+def verdict_on(node: NodeLife, request: HeartbeatRequest) -> Verdict:
+    """Whether *request* counts after what was heard before.
+
+    Incarnations of a node rise, so that a heartbeat of a process that has ended, however late and
+    to whichever manager it comes, is never taken for that of the process which follows it.
+    """
     last = node.last
-    if last is None:
-        return ""
+    if last is None or request.incarnation > last.incarnation:
+        return ACCEPTED
     if request.incarnation == last.incarnation:
         if request.number > last.number:
-            return ""
-        return (
-            f"node {request.node_id}: heartbeat {request.number} comes after number {last.number}"
+            return ACCEPTED
+        return Verdict(
+            False,
+            f"node {request.node_id}: heartbeat {request.number} comes after number {last.number}",
         )
-    if request.incarnation in node.replaced:
-        return (
-            f"node {request.node_id}: this process was replaced by a newer one; "
-            f"end it, and see that no two processes have this node id"
-        )
-    return ""
+    return Verdict(
+        False,
+        f"node {request.node_id}: this process was replaced by a newer one; "
+        f"end it, and see that no two processes have this node id",
+        newer_incarnation=last.incarnation,
+    )
 
 
 def record_of(record: NodeRecord, request: HeartbeatRequest) -> NodeRecord:

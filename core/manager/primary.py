@@ -130,6 +130,8 @@ class Primary:
         verdict = self.membership.heartbeat(request, self.now())
         if verdict.is_candidate:
             raise UnavailableError(verdict.reason)
+        if verdict.newer_incarnation:
+            return HeartbeatReply(self.epoch, 0.0, newer_incarnation=verdict.newer_incarnation)
         if not verdict.accepted:
             raise InvalidArgumentError(verdict.reason)
         version, values = self.settings.for_nodes()

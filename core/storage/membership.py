@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
@@ -31,6 +32,7 @@ HEARTBEATS_PER_LEASE = 8
 FOLLOW_SECONDS = 10.0
 FOLLOW_MARGIN_SECONDS = 5.0
 RETRY_SECONDS = 0.1
+INCARNATION_RANDOM_BITS = 11  # the rest of 62 holds microseconds until the year 2041
 COMPLAINT_SECONDS = 10.0  # between log lines on a manager that does not answer
 
 _log = logging.getLogger("craqen.storage")
@@ -57,7 +59,7 @@ class Membership:
         self._table_changed = table_changed
         self._settings_changed = settings_changed
         self._settings_version = -1
-        self._incarnation = secrets.randbits(62)
+        self._incarnation = new_incarnation(time.time_ns())
         self._number = 0
         self._beat = asyncio.Event()
         self._accepted = asyncio.Event()
@@ -141,6 +143,8 @@ class Membership:
             HeartbeatReply,
             timeout_seconds=self._lease_seconds / 4,
         )
+        if reply.newer_incarnation:
+            self._follow_up(reply.newer_incarnation)
         self.lease.renewed(sent, reply.lease_seconds)
         self._lease_seconds = reply.lease_seconds
         if reply.delta is not None:
@@ -148,6 +152,21 @@ class Membership:
         if reply.settings is not None and reply.settings_version != self._settings_version:
             self._settings_version = reply.settings_version
             self._settings_changed(reply.settings)
+
+    def _follow_up(self, newer_incarnation: int) -> NoReturn:
+        """The manager knows a newer process of this node. Raises UnavailableError: try again by
+        another number; InvalidArgumentError: this process was taken in before, and is replaced."""
+        node_id = self._description().node_id
+        if self._accepted.is_set():
+            raise InvalidArgumentError(
+                f"node {node_id}: this process was replaced by a newer one; see that no two "
+                f"processes have this node id"
+            )
+        self._incarnation = newer_incarnation + 1
+        raise UnavailableError(
+            f"node {node_id}: this host's clock went back: the process before this one began "
+            f"later; this one is counted behind it"
+        )
 
     async def _follow(self) -> None:
         while True:
@@ -192,6 +211,12 @@ class Membership:
             with contextlib.suppress(UnavailableError, InvalidArgumentError):
                 await self._heartbeat(stopping=True)
         await self._link.close()
+
+
+def new_incarnation(wall_ns: int) -> int:
+    """The number of a process that starts now: above those of the node's earlier processes, as long
+    as the host's clock does not go back; the low bits tell processes of one microsecond apart."""
+    return (wall_ns // 1000) << INCARNATION_RANDOM_BITS | secrets.randbits(INCARNATION_RANDOM_BITS)
 
 
 async def _event(event: asyncio.Event) -> None:

@@ -47,6 +47,7 @@ class Settings:
     action_seconds: float = 8.0
     """How long a client tries."""
     think_seconds: float = 0.4
+    flush_seconds: float = 0.004
     weather: Weather = field(default=CALM)
 
 

@@ -27,7 +27,6 @@ from .ghost import Ghost
 from .world import Process, Violation
 
 LAZY_FLUSH_SECONDS = 0.05
-FLUSH_SECONDS = 0.004
 
 
 @dataclass(slots=True)
@@ -51,8 +50,12 @@ class Ledger:
 class SimulatedDisk:
     """What outlives the process: durable records, outcomes, bytes."""
 
-    def __init__(self, name: str, ghost: Ghost) -> None:
+    def __init__(self, name: str, ghost: Ghost, flush_seconds: float) -> None:
         self.name = name
+        self.flush_seconds = flush_seconds
+        """About what a flush takes."""
+        self.on_flush: Callable[[], None] | None = None
+        """Told once when the next flush begins: a fault waits for it."""
         self._ghost = ghost
         self.records: dict[ChunkId, ChunkRecord] = {}
         self.outcomes: dict[tuple[int, int], TokenOutcome] = {}
@@ -286,8 +289,11 @@ class SimulatedStore:
             return
         self._in_flight, self._round = self._round, _Round()
         self._flushing_dirty, self._dirty = self._dirty, {}
-        seconds = FLUSH_SECONDS * (0.1 + self._process.world.random.random())
+        seconds = self.disk.flush_seconds * (0.1 + self._process.world.random.random())
         self._process.after(seconds, self._flushed)
+        on_flush, self.disk.on_flush = self.disk.on_flush, None
+        if on_flush is not None:
+            on_flush()
 
     def _flushed(self) -> None:
         current = self._in_flight

@@ -77,7 +77,7 @@ class Faults:
         plan = self._plan
         nodes = list(self._cluster.nodes.values())
         for count, action in (
-            (plan.crashes, lambda: self._crash(self._any(nodes))),
+            (plan.crashes, lambda: self._crash_soon(self._any(nodes))),
             (plan.all_lost, self._lose_all),
             (plan.unheard, lambda: self._unheard(self._any(nodes))),
             (plan.partitions, self._part),
@@ -113,6 +113,15 @@ class Faults:
         self._world.say("fault", text)
 
     # Nodes
+
+    def _crash_soon(self, node: SimulatedNode) -> None:
+        """Now, or in the middle of the next flush."""
+        if self._chance.random() < 0.4 or not node.disks:
+            self._crash(node)
+            return
+        disk = self._chance.choice(list(node.disks.values()))
+        delay = disk.flush_seconds * 1.2 * self._chance.random()
+        disk.on_flush = lambda: self._later(delay, lambda: self._crash(node))
 
     def _crash(self, node: SimulatedNode) -> None:
         if node.process.alive:

@@ -185,6 +185,9 @@ class SimulatedManager:
             return _failed(UnavailableError(f"{self.process.name} is not primary"))
         assert self._membership is not None
         verdict = self._membership.heartbeat(request, self.process.clock())
+        if verdict.newer_incarnation:
+            newer = HeartbeatReply(self._epoch, 0.0, newer_incarnation=verdict.newer_incarnation)
+            return _done((newer, None))
         if not verdict.accepted:
             return _failed(UnavailableError(verdict.reason))
         table = self._table if self._table.version > request.routing_version else None

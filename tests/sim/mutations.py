@@ -106,7 +106,13 @@ def _no_recheck() -> Sequence[Change]:
     original = Updates._begin_update
 
     def begin(self: Updates, operation: Operation) -> list[Effect]:
-        operation.chain_version = self.chain.version
+        if operation.answers and operation.chain_version != self.chain.version:
+            operation.chain_version = self.chain.version
+            if not operation.forwarded:
+                record = self._record(operation)
+                committed = None if record is None else record.committed
+                operation.version = 1 + (0 if committed is None else committed.version)
+                operation.forwarded = True
         return original(self, operation)
 
     return [(Updates, "_begin_update", begin)]
@@ -226,6 +232,8 @@ def _staged_over() -> Sequence[Change]:
     original = Updates._begin_update
 
     def begin(self: Updates, operation: Operation) -> list[Effect]:
+        if not operation.answers:  # it settles what is pending
+            return original(self, operation)
         lookup = self._lookup
 
         def settled(chunk_id: ChunkId) -> ChunkRecord | None:
@@ -499,7 +507,7 @@ _INSTALLED = (Standing.INSTALLING,)
 MUTATIONS = (
     Mutation(
         "no-check-at-turn",
-        "The chain version is checked when an update comes, not again when its turn comes.",
+        "An update that waited is not checked again when its turn comes.",
         _no_recheck,
     ),
     Mutation("no-version-check", "Requests of any chain version are taken.", _no_version_check),

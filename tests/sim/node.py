@@ -42,6 +42,8 @@ PEER_CALL_SECONDS = 2.0  # below an update's deadline, as in core/storage/peers.
 HEARTBEATS_PER_LEASE = 5
 QUARANTINE_LEASES = 2.0
 TICK_SECONDS = 0.5
+RETRY_SECONDS = 0.1  # as in core/storage/membership.py
+CLOCK_WENT_BACK = 0.1  # of all starts
 WATCHES_PER_LEASE = 16  # as in core/storage/peer_watch.py
 
 
@@ -58,6 +60,7 @@ class SimulatedNode:
         self.stopping = False
         self._routing = Routing(RoutingTable(0, "sim"))
         self._incarnation = 0
+        self._taken_in = False
         self._heartbeats = 0
         self._lease_until = 0.0
         self._manager = 0
@@ -78,7 +81,8 @@ class SimulatedNode:
         self._repairer = Repairer(process)
         self._silence = Silence(process.clock())
         self._routing = Routing(RoutingTable(0, "sim"))
-        self._incarnation = self.cluster.world.random.getrandbits(40)
+        self._incarnation = self._new_incarnation()
+        self._taken_in = False
         self._heartbeats = 0
         self._lease_until = process.clock() - 1.0
         process.handlers = {
@@ -96,6 +100,14 @@ class SimulatedNode:
         process.spawn(self._beat())
         process.spawn(self._tick())
         process.spawn(self._watch())
+
+    def _new_incarnation(self) -> int:
+        """By the time; now and then the host's clock has gone back meanwhile."""
+        world = self.cluster.world
+        now = world.now
+        if world.random.random() < CLOCK_WENT_BACK:
+            now = max(0.0, now - 30.0 * world.random.random())
+        return int(now * 1e6) << 11 | world.random.getrandbits(11)
 
     def crash(self) -> None:
         """Die: what was not flushed is lost."""
@@ -138,8 +150,23 @@ class SimulatedNode:
                 self._manager += 1
                 await process.sleep(pause / 4)
                 continue
+            if reply.newer_incarnation:
+                await self._replaced(reply.newer_incarnation)
+                continue
+            self._taken_in = True
             self._take(reply, table, sent)
             await process.sleep(max(0.0, sent + pause - process.clock()))
+
+    async def _replaced(self, newer_incarnation: int) -> None:
+        """As core/storage/membership.py: who was never taken in counts on; any other ends, and is
+        started again."""
+        self.process.say("is behind incarnation %d", newer_incarnation)
+        if self._taken_in:
+            self.crash()
+            self.start()
+            await self.process.sleep(0.0)
+        self._incarnation = newer_incarnation + 1
+        await self.process.sleep(RETRY_SECONDS)
 
     def _take(self, reply: HeartbeatReply, table: RoutingTable | None, sent: float) -> None:
         self._lease_until = max(self._lease_until, sent + reply.lease_seconds / 2)

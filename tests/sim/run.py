@@ -60,6 +60,7 @@ def run_seed(seed: int, scenario: Scenario, *, tracing: bool = False) -> Outcome
         error = traceback.format_exc()
         crashed = not isinstance(exception, AssertionError)
     finally:
+        world.close()
         for node in cluster.nodes.values():
             for disk in node.disks.values():
                 disk.close()
@@ -89,7 +90,9 @@ def build(world: World, settings: Settings) -> Cluster:
         for member in chain.targets:
             node = cluster.nodes[member.target_id % 100]
             assert member.target_id == target_id_of(chain.chain_id, node.node_id)
-            node.disks[member.target_id] = SimulatedDisk(f"disk{member.target_id}", cluster.ghost)
+            node.disks[member.target_id] = SimulatedDisk(
+                f"disk{member.target_id}", cluster.ghost, settings.flush_seconds
+            )
     cluster.clients = [SimulatedClient(cluster, f"client{one}") for one in range(settings.clients)]
     return cluster
 

@@ -86,7 +86,12 @@ class Task(Future[T]):
         self._process = process
         self._life = process.life
         self._coroutine = coroutine
+        process.world.tasks.add(self)
         self._resume(None)
+
+    def close(self) -> None:
+        """End it, from without."""
+        self._coroutine.close()
 
     def _resume(self, _: Future[Any] | None) -> None:
         if self._process.life != self._life:
@@ -95,8 +100,10 @@ class Task(Future[T]):
         try:
             waited = self._coroutine.send(None)
         except StopIteration as stop:
+            self._process.world.tasks.discard(self)
             self.set(stop.value)
         except CraqenError as error:
+            self._process.world.tasks.discard(self)
             self.fail(error)
         else:
             waited.then(self._resume)
@@ -172,6 +179,8 @@ class World:
         self.now = 0.0
         self.trace: list[str] | None = [] if tracing else None
         self.events = 0
+        self.tasks: set[Task[Any]] = set()
+        """Those that have not come to their end."""
         self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._numbers = itertools.count()
 
@@ -197,6 +206,11 @@ class World:
             return True
         self.now = until
         return False
+
+    def close(self) -> None:
+        """End what is left, from the outermost coroutine inwards."""
+        for task in self.tasks:
+            task.close()
 
     def say(self, who: str, text: str) -> None:
         """A line of the trace."""

@@ -109,7 +109,9 @@ def test_how_it_is_answered(s3: Any, raw: RawClient, bucket: str, wanted: str, s
     assert answer.status == status
     if status == 201:
         etag = hashlib.md5(b"x").hexdigest()
-        assert re.search(rb"<PostResponse><Location>.*<Bucket>(.*)</Bucket><Key>a&amp;b</Key>", answer.body)
+        assert re.search(
+            rb"<PostResponse><Location>.*<Bucket>(.*)</Bucket><Key>a&amp;b</Key>", answer.body
+        )
         assert f"<ETag>&quot;{etag}&quot;</ETag>".encode() in answer.body
 
 
