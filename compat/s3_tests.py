@@ -107,6 +107,8 @@ ACCOUNTS = {
 }
 """Section of the suite's configuration: name in the e-mail address, display name."""
 
+_BY_ACCOUNT_ID = "iam root"  # the suite compares this one's id with that of GetCallerIdentity
+
 ENCRYPTION_KEYS = ("testkey-1", "testkey-2")
 """Keys that the suite expects to be there."""
 
@@ -153,7 +155,7 @@ def write_configuration(store: LocalStore, path: Path, worker: int) -> None:
         parser[section] = {
             "access_key": made["access_key"],
             "secret_key": made["secret_key"],
-            "user_id": made["canonical_id"],
+            "user_id": made["id" if section == _BY_ACCOUNT_ID else "canonical_id"],
             "display_name": display_name,
             "email": email,
         }
@@ -269,10 +271,12 @@ def section(results: dict[str, list[Outcome]], revision: str) -> str:
     failed = [outcome for outcome in everything if outcome.outcome in ("failed", "error")]
     if failed:
         known = reasons()
-        lines += ["", "Failed:", ""]
+        by_reason: dict[str, list[str]] = {}
         for outcome in sorted(failed, key=lambda each: each.name):
             reason = known.get(outcome.name.partition("[")[0], "not looked into yet")
-            lines.append(f"* `{outcome.name}`: {reason}")
+            by_reason.setdefault(reason, []).append(f"`{outcome.name}`")
+        lines += ["", "Failed, and why:", ""]
+        lines += [f"* {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
     return "\n".join(lines) + "\n"
 
 
