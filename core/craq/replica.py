@@ -62,6 +62,7 @@ RULES
 | fetching  | FetchFailed, all lack it | Persist Abandon                         | abandoning |
 | abandoning| Persisted                | Reply                                   | done       |
 | any       | PersistFailed            | Reply                                   | broken     |
+| committing| PersistFailed, own damage, a removal | Persist Drop, durable       | installing |
 | any       | PersistFailed, own damage| Reply (nothing was changed)             | done       |
 
 A copy is at the predecessor waiting, then forwarding or held, then done; at the successor waiting,
@@ -75,7 +76,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..chunks.store import ChunkVersion, TokenOutcome
+from ..chunks.store import ChunkVersion, Drop, TokenOutcome
 from ..cluster.records import ChainRecord
 from ..errors import (
     ChunkBusyError,
@@ -189,7 +190,7 @@ class Replica(Repairs):
             return self._prepare_failed(operation, event.error)
         if isinstance(event, PersistFailed):
             if isinstance(event.error, DataLossError):
-                return self._end(operation, error=event.error)
+                return self._record_lost(operation, event.error)
             return self._broken(operation, event.error)
         if isinstance(event, Fetched | FetchFailed):
             return self._fetch_ended(operation, event)
@@ -212,6 +213,16 @@ class Replica(Repairs):
         if isinstance(event.error, DataLossError) and self.view.is_serving:
             return self._fetch_pending(operation)
         return self._forward_failed(operation, event)
+
+    def _record_lost(self, operation: Operation, error: CraqenError) -> list[Effect]:
+        """The chunk's index record was damaged while an update was under way. If that is a removal
+        which the successors have settled, it is settled here as well: else its outcome would be
+        forgotten, and a retry made a second removal."""
+        settled = operation.standing is Standing.COMMITTING and operation.content is None
+        if settled and operation.purpose is Purpose.UPDATE:
+            change = Drop(operation.chunk_id, operation.token)
+            return self._persist(operation, Standing.INSTALLING, change)
+        return self._end(operation, error=error)
 
     def _fetch_ended(self, operation: Operation, event: Fetched | FetchFailed) -> list[Effect]:
         if operation.standing is not Standing.FETCHING:

@@ -14,7 +14,14 @@ from typing import NamedTuple
 import pytest
 
 from craqen.core.chunks.changes import apply_change
-from craqen.core.chunks.store import Block, ChunkRecord, ChunkVersion, IndexChange, TokenOutcome
+from craqen.core.chunks.store import (
+    Block,
+    ChunkRecord,
+    ChunkVersion,
+    Drop,
+    IndexChange,
+    TokenOutcome,
+)
 from craqen.core.cluster.records import ChainRecord, ChainTarget, PublicState
 from craqen.core.craq.events import (
     Acknowledged,
@@ -26,6 +33,7 @@ from craqen.core.craq.events import (
     PendingFound,
     Persist,
     Persisted,
+    PersistFailed,
     Prepare,
     Prepared,
     Reply,
@@ -37,6 +45,7 @@ from craqen.core.craq.replica import Replica
 from craqen.core.errors import (
     ChunkBusyError,
     CraqenError,
+    DataLossError,
     InvalidArgumentError,
     StaleChainVersionError,
     UnavailableError,
@@ -356,3 +365,19 @@ def test_a_lost_tail_commits_what_the_head_holds() -> None:
     world.settle()
     assert world.answers[request].error is None
     assert world.value(1) == 10
+
+
+def test_a_settled_removal_is_remembered_though_its_record_is_lost() -> None:
+    """Or a retry would remove what was written since, and only at this replica."""
+    token = UpdateToken(5, 1, 2)
+    kept = ChunkVersion(1, 1, 4, 99, b"", BLOCK, UpdateToken(5, 1, 1))
+    record = ChunkRecord(CHUNK, kept, None)
+    replica = Replica(1, chain_of(2), lambda _: record, lambda *_: None)
+    (staged,) = replica.step(UpdateAsked(3, CHUNK, 1, UpdateKind.REMOVE, token))
+    assert isinstance(staged, Persist)
+    (sent,) = replica.step(Persisted(3))
+    assert isinstance(sent, Forward)
+    replica.step(Acknowledged(3, sent.attempt, 2, 0, 0))
+    effects = replica.step(PersistFailed(3, DataLossError("the record is damaged")))
+    assert effects == [Persist(3, (Drop(CHUNK, token),), True)]
+    assert replica.step(Persisted(3)) == [Reply(3, None, 2)]
