@@ -97,6 +97,8 @@ GROUPS = (
     Group("select", "S3 Select", ("test_s3select.py",), ""),
 )
 
+_TOGETHER = ("core", "lifecycle", "expiration", "encryption")
+
 ACCOUNTS = {
     "s3 main": ("main", "M. Tester"),
     "s3 alt": ("alt", "john.doe"),
@@ -241,14 +243,15 @@ def reasons() -> dict[str, str]:
     return {name: reason.strip() for name, _, reason in pairs}
 
 
-def section(results: dict[str, list[Outcome]], revision: str) -> str:
-    """The section of docs/compat.md."""
+def section(results: dict[str, list[Outcome]], revision: str, *, runs: int = 1) -> str:
+    """The section of docs/compat.md. *runs*: of how many runs the results are."""
     lines = [
         TITLE,
         "",
         "Written by `make s3-tests S3TESTS=path`: the suite's own checkout"
         f" ({revision}), its own pytest,",
         f"a freshly started store, http. {time.strftime('%Y-%m-%d')}.",
+        *([f"Of {runs} runs; a test that was run again counts as it went last."] * (runs > 1)),
         "",
         "| group | passed | failed | skipped |",
         "|---|---|---|---|",
@@ -258,6 +261,9 @@ def section(results: dict[str, list[Outcome]], revision: str) -> str:
     for name, outcomes in results.items():
         lines.append(f"| {titles[name]} | {_counts(outcomes)} |")
     lines.append(f"| **all** | {_counts(everything)} |")
+    together = [outcome for name in _TOGETHER for outcome in results.get(name, [])]
+    passed = sum(outcome.outcome == "passed" for outcome in together)
+    lines += ["", f"Core, lifecycle and encryption together: {passed} of {len(together)}."]
     markers: dict[str, list[Outcome]] = {}
     for outcome in everything:
         for marker in outcome.markers:
@@ -277,6 +283,13 @@ def section(results: dict[str, list[Outcome]], revision: str) -> str:
             by_reason.setdefault(reason, []).append(f"`{outcome.name}`")
         lines += ["", "Failed, and why:", ""]
         lines += [f"* {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
+    skipped: dict[str, list[str]] = {}
+    for outcome in everything:
+        if outcome.outcome == "skipped":
+            skipped.setdefault(outcome.message, []).append(f"`{outcome.name}`")
+    if skipped:
+        lines += ["", "Skipped by the suite, and its words for why:", ""]
+        lines += [f"* {words}: {', '.join(sorted(names))}" for words, names in skipped.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -310,7 +323,8 @@ def main() -> int:
     if not requirements.exists():
         parser.error(f"{suite} is no checkout of ceph/s3-tests: it has no requirements.txt")
     if arguments.table_of:
-        write_section(TITLE, section(kept_results(arguments.table_of), _revision(suite)))
+        kept = kept_results(arguments.table_of)
+        write_section(TITLE, section(kept, _revision(suite), runs=len(arguments.table_of)))
         return 0
     packages = ["-r", str(requirements), "pytest-xdist", "pytest-timeout"]
     python = python_tool("s3-tests", packages) / "python"
