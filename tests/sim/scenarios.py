@@ -38,12 +38,12 @@ class Scenario:
             replicas=replicas,
             nodes=replicas,
             chains=chance.choice(self.chains),
-            chunks=chance.choice((1, 1, 2, 3, 5)),
+            chunks=chance.choice((1, 2, 3, 5)),
             managers=chance.choice(self.managers),
             clients=chance.choice(self.clients),
             action_seconds=chance.choice((1.5, 6.0, 20.0)),
-            think_seconds=chance.choice((0.05, 0.4, 0.8)),
-            flush_seconds=chance.choice((0.002, 0.01, 0.05)),
+            think_seconds=chance.choice((0.1, 0.4, 0.8)),
+            flush_seconds=chance.choice((0.002, 0.004, 0.02)),
             weather=chance.choice(self.weathers),
         )
 
