@@ -79,7 +79,7 @@ SETTINGS = (
     ("accelerate-configuration", "accelerate-configuration", None, None),
     ("acl", "acl", None, None),
     ("location", "", None, None),
-    ("policy-status", "", None, "NoSuchBucketPolicy"),
+    ("policy-status", "", None, None),
     ("replication", "", None, "ReplicationConfigurationNotFoundError"),
     ("object-lock-configuration", "", None, "ObjectLockConfigurationNotFoundError"),
 )
@@ -238,7 +238,7 @@ def iam_and_sts(setting: Setting) -> str:
     iam("delete-access-key", "--user-name", "reader", "--access-key-id", identifier)
     iam("delete-user", "--user-name", "reader")
     iam("delete-policy", "--policy-arn", arn)
-    aws.refused("InvalidAccessKeyId", "sts", "get-caller-identity", environment=reader)
+    aws.refused("InvalidClientTokenId", "sts", "get-caller-identity", environment=reader)
     return aws.version()
 
 
