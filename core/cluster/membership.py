@@ -16,6 +16,10 @@ RULES
 6. Proposals repeat until a table is stored that makes them needless.
 7. Of targets that serve one after the other on nodes that do not reach each other, one counts as
    offline, and so does who would be filled over such a line (``partings``).
+8. A target that serves leaves its chain only when its node cannot serve it any more: the node is
+   dead, said that it ends or that the target is lost, or its lease was not renewed for
+   FENCE_LEASES. Else it would answer reads by the old table while the others commit by the new
+   one: what was acknowledged would not be seen.
 
 The cost of a heartbeat depends on its own targets alone, and that of a tick on what changed.
 """
@@ -42,6 +46,7 @@ from .records import (
 from .transition import settled_chain, would_serve
 
 SILENT_LEASES: Final = 0.5
+FENCE_LEASES: Final = 0.6  # a node serves for half a lease, by its clock
 """A node that could not renew its lease for this part of it serves no more."""
 STALLED_LEASES: Final = 0.5
 """Time between two ticks after which this manager counts as one that just began."""
@@ -85,6 +90,10 @@ class Membership:
         """Targets that their nodes have made, though their records do not say so."""
         self._candidates: dict[int, tuple[float, HeartbeatRequest]] = {}
         self._partings = Partings(lease_seconds)
+        self._fenced: set[int] = set()
+        """Nodes whose leases are not renewed, as some of their targets are about to leave."""
+        self._moving: dict[int, float] = {}
+        """The same for operators' moves, until when."""
         self.written(table)
 
     # What is known
@@ -162,6 +171,10 @@ class Membership:
             self._moved.add(request.node_id)
         self._take_reports(node, request.targets)
         self._take_unreached(request)
+        node_id = request.node_id
+        if node_id in self._fenced or self._moving.get(node_id, now_seconds) > now_seconds:
+            return Verdict(True, renews=False)
+        node.renewed_seconds = now_seconds
         return ACCEPTED
 
     def _candidate(self, request: HeartbeatRequest) -> Verdict:
@@ -223,14 +236,50 @@ class Membership:
         for node_id in self._partings.tick(now_seconds):
             self._touch_node(node_id)
         chains: dict[int, ChainRecord] = {}
+        self._fenced = set()
         for chain_id in list(self._dirty):
             chain = self._chains[chain_id]
             following = settled_chain(chain, self._local(chain))
             if following is chain:
                 self._dirty.discard(chain_id)
             elif self._is_certain(chain, following):
-                chains[chain_id] = following
+                serving = self._nodes_that_serve(chain, following)
+                self._fenced |= serving
+                if self._have_stopped(serving):
+                    chains[chain_id] = following
         return self._proposal(chains)
+
+    def may_leave(self, wanted: RoutingTable, now_seconds: float) -> bool:
+        """Whether an operator's change of the table to *wanted* may be stored now. If not, ask
+        again: the nodes that would go on serving what leaves a chain are not renewed any more, and
+        stop within FENCE_LEASES."""
+        self._now = now_seconds
+        serving: set[int] = set()
+        for following in wanted.chains:
+            chain = self._chains.get(following.chain_id)
+            if chain is not None and following is not chain:
+                serving |= self._nodes_that_serve(chain, following)
+        for node_id in serving:
+            self._moving[node_id] = now_seconds + self.lease_seconds
+        return self._have_stopped(serving)
+
+    def _nodes_that_serve(self, chain: ChainRecord, following: ChainRecord) -> set[int]:
+        """Rule 8: nodes that may serve a target by *chain* that does not serve in *following*."""
+        found: set[int] = set()
+        for target_id in _serving(chain) - _serving(following):
+            record, report = self._targets.get(target_id), self._said.get(target_id)
+            node = None if record is None else self._nodes.get(record.node_id)
+            if node is None or node.dead or (node.last is not None and node.last.stopping):
+                continue
+            # What is not named for a lease is not served either (rule 2).
+            if target_id in self._unnamed if report is None else report.state is not _OFFLINE:
+                found.add(node.record.node_id)
+        return found
+
+    def _have_stopped(self, node_ids: Iterable[int]) -> bool:
+        """Whether the leases of these nodes, which are not renewed, are over."""
+        over = self._now - self.lease_seconds * FENCE_LEASES
+        return all(self._nodes[node_id].renewed_seconds <= over for node_id in node_ids)
 
     def _expire(self) -> None:
         """Find out who is dead, and who has not been named for too long."""
@@ -401,7 +450,7 @@ class Membership:
 
     def _new_node(self, record: NodeRecord) -> NodeLife:
         self._candidates.pop(record.node_id, None)
-        node = self._nodes[record.node_id] = NodeLife(record, self._now)
+        node = self._nodes[record.node_id] = NodeLife(record, self._now, self._now)
         self._watch(node)
         return node
 

@@ -94,6 +94,9 @@ class HeartbeatReply(Message, frozen=True):
     newer_incarnation: int = 0
     """Nothing is renewed: the heartbeat is older than the process of this incarnation. One that was
     never accepted (its host's clock went back) goes on as the next above; any other ends."""
+    renews: bool = True
+    """Whether the lease is renewed. False: it was heard, but targets of it are about to leave their
+    chains, and it must not serve them by a table that counts no more."""
 
 
 class FollowRequest(Message, frozen=True):

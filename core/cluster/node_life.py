@@ -20,6 +20,9 @@ class Verdict:
     """Why not."""
     is_candidate: bool = False
     """Not accepted, since the node is not in the table (yet)."""
+    renews: bool = True
+    """Of an accepted one: whether the node may go on serving. Not while targets of it, which serve,
+    are about to leave their chains."""
     newer_incarnation: int = 0
     """Not accepted, since a process of this incarnation, which is above the sender's, was heard."""
 
@@ -34,6 +37,9 @@ class NodeLife:
     record: NodeRecord
     since_seconds: float
     """Of its last heartbeat, or when it became known."""
+    renewed_seconds: float
+    """When its lease was last renewed; at first when this manager took over: nobody renewed it
+    later."""
     last: HeartbeatRequest | None = None
     dead: bool = False
     queued: bool = False

@@ -15,7 +15,8 @@ RULES
    it rested, at most REST_LEASES_MAX. So a line that fails again and again costs the chains'
    updates little.
 
-Safety does not hang on any of this: a target that leaves knows it by the chain's version.
+Safety does not hang on any of this: who leaves has stopped serving before (rule 8 of
+``membership``).
 """
 
 from __future__ import annotations

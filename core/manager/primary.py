@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from ..cluster.delta import RoutingDelta, delta_between, whole_table
-from ..cluster.membership import Membership
+from ..cluster.membership import FENCE_LEASES, Membership
 from ..cluster.messages import (
     FollowReply,
     FollowRequest,
@@ -93,10 +93,18 @@ class Primary:
         Raises what *move* raises, UnavailableError if this manager is not the primary any more,
         ConflictError if others keep changing it.
         """
-        async with self._writing:
-            for _ in range(WRITE_ATTEMPTS_MAX):
-                wanted = move(self.table)
-                if wanted == self.table or await self._store(wanted):
+        for _ in range(WRITE_ATTEMPTS_MAX):
+            wanted = move(self.table)
+            if not self.membership.may_leave(wanted, self.now()):
+                # From now on the nodes in question are not renewed: then they have stopped.
+                await asyncio.sleep(self.lease_seconds * FENCE_LEASES)
+            async with self._writing:
+                following = move(self.table)
+                if following == self.table:
+                    return self.table
+                if following != wanted and not self.membership.may_leave(following, self.now()):
+                    continue  # the table is another by now
+                if await self._store(following):
                     return self.table
                 await self._read_again()
         raise ConflictError("the routing table is being changed by others: try again")
@@ -136,7 +144,12 @@ class Primary:
             raise InvalidArgumentError(verdict.reason)
         version, values = self.settings.for_nodes()
         return HeartbeatReply(
-            self.epoch, self.lease_seconds, self._delta(request.routing_version), version, values
+            self.epoch,
+            self.lease_seconds,
+            self._delta(request.routing_version),
+            version,
+            values,
+            renews=verdict.renews,
         )
 
     async def follow(self, request: FollowRequest) -> FollowReply:

@@ -26,6 +26,10 @@ class NodeLease:
         """A heartbeat that was sent at *sent_seconds* was accepted."""
         self.until_seconds = max(self.until_seconds, sent_seconds + lease_seconds * SERVING_LEASES)
 
+    def end(self) -> None:
+        """The node serves no more."""
+        self.until_seconds = float("-inf")
+
     def holds(self, now_seconds: float) -> bool:
         """Whether the node may serve now. What it answers must have been found before it asked."""
         return now_seconds < self.until_seconds

@@ -145,7 +145,8 @@ class Membership:
         )
         if reply.newer_incarnation:
             self._follow_up(reply.newer_incarnation)
-        self.lease.renewed(sent, reply.lease_seconds)
+        if reply.renews and not stopping:
+            self.lease.renewed(sent, reply.lease_seconds)
         self._lease_seconds = reply.lease_seconds
         if reply.delta is not None:
             self._take(reply.delta)
@@ -203,7 +204,9 @@ class Membership:
             _log.warning("no primary manager takes this node's heartbeats: %s", error)
 
     async def leave(self) -> None:
-        """Stop; tell the manager, so that the chains go on without this node at once."""
+        """Stop serving; tell the manager, so that the chains go on without this node at once."""
+        # First of all: by what it hears, the manager lets others change what is served here.
+        self.lease.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -151,7 +151,11 @@ class SimulatedManager:
             assert self._membership is not None
             proposal = self._membership.tick(process.clock())
             if proposal is None and self.cluster.moves:
-                proposal = self._moved(self.cluster.moves.popleft())
+                proposal = self._moved(self.cluster.moves[0])
+                if proposal is None or self._membership.may_leave(proposal, process.clock()):
+                    self.cluster.moves.popleft()
+                else:
+                    proposal = None
             if proposal is not None:
                 await self._write(proposal)
             await process.sleep(TICK_SECONDS)
@@ -191,7 +195,8 @@ class SimulatedManager:
         if not verdict.accepted:
             return _failed(UnavailableError(verdict.reason))
         table = self._table if self._table.version > request.routing_version else None
-        return _done((HeartbeatReply(self._epoch, self.cluster.settings.lease_seconds), table))
+        lease = self.cluster.settings.lease_seconds
+        return _done((HeartbeatReply(self._epoch, lease, renews=verdict.renews), table))
 
     def _on_routing(self, _: int, __: Process) -> Future[Any]:
         if not self.is_primary():

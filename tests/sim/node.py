@@ -119,7 +119,7 @@ class SimulatedNode:
         self.targets = {}
 
     def _holds_lease(self) -> bool:
-        return self.process.clock() < self._lease_until
+        return self.process.clock() < self._lease_until and not self.stopping
 
     async def _beat(self) -> None:
         """Heartbeats, to whichever manager answers."""
@@ -169,7 +169,8 @@ class SimulatedNode:
         await self.process.sleep(RETRY_SECONDS)
 
     def _take(self, reply: HeartbeatReply, table: RoutingTable | None, sent: float) -> None:
-        self._lease_until = max(self._lease_until, sent + reply.lease_seconds / 2)
+        if reply.renews and not self.stopping:
+            self._lease_until = max(self._lease_until, sent + reply.lease_seconds / 2)
         if table is not None and table.version > self._routing.table.version:
             self._routing = Routing(table)
             self._table_changed()

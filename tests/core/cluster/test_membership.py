@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from craqen.core.cluster.membership import CANDIDATES_MAX, Membership
+from craqen.core.cluster.membership import CANDIDATES_MAX, FENCE_LEASES, Membership
 from craqen.core.cluster.node_life import Verdict
 from craqen.core.cluster.records import (
     ChainRecord,
@@ -275,7 +275,7 @@ def test_node_to_be_stopped_takes_no_part_though_it_lives() -> None:
     nodes = manager.table.nodes
     stopping = replace(nodes[1], state=NodeState.STOPPING)
     manager.store(replace(manager.table, nodes=(nodes[0], stopping, nodes[2])))
-    manager.settle()
+    beats(manager, FENCED)
     assert shape(manager.table)[2] == (2, OFFLINE)
     assert manager.membership.alive(2)
     manager.store(replace(manager.table, nodes=nodes))
@@ -462,19 +462,27 @@ def test_random_lives_end_whole(replicas: int, happenings: list[tuple[str, int]]
 # Nodes that do not reach each other
 
 
-def beats(manager: Manager, seconds: float, **unreached: tuple[int, ...]) -> None:
-    """Time goes by, all three nodes send heartbeats; ``n1=(2,)``: node 1 does not reach node 2."""
+FENCED = FENCE_LEASES * LEASE + 2 * TICK  # what a leave takes: the node stops serving before
+
+
+def beats(
+    manager: Manager,
+    seconds: float,
+    nodes: tuple[int, ...] = (1, 2, 3),
+    **unreached: tuple[int, ...],
+) -> None:
+    """Time goes by, *nodes* send heartbeats; ``n1=(2,)``: node 1 does not reach node 2."""
     end = manager.now + seconds
     while manager.now < end:
         manager.now += TICK
-        for number in (1, 2, 3):
+        for number in nodes:
             manager.says(number, {number: ON}, unreached=unreached.get(f"n{number}", ()))
         manager.settle()
 
 
 def test_a_successor_that_is_not_reached_leaves_and_is_filled_by_another() -> None:
     manager = all_heard(three())
-    beats(manager, TICK, n1=(2,))
+    beats(manager, FENCED, n1=(2,))
     assert shape(manager.table) == [(1, SERVING), (3, SERVING), (2, SYNCING)]
     manager.says(2, {2: (UP, manager.table.chains[0].version)})
     manager.settle()
@@ -488,7 +496,7 @@ def test_nobody_is_filled_over_a_line_that_is_cut() -> None:
     manager = Manager(table_of([(1, SERVING), (2, SERVING)]))
     for number in (1, 2):
         manager.says(number, {number: ON})
-    beats(manager, TICK, n1=(2,))
+    beats(manager, FENCED, n1=(2,))
     assert shape(manager.table) == [(1, SERVING), (2, OFFLINE)]
     proposals = manager.proposals
     beats(manager, 10 * LEASE, n1=(2,))
@@ -503,19 +511,18 @@ def test_nobody_is_filled_over_a_line_that_is_cut() -> None:
 
 def test_a_head_that_reaches_nobody_leaves() -> None:
     manager = all_heard(three())
-    beats(manager, TICK, n1=(2, 3))
+    beats(manager, FENCED, n1=(2, 3))
     assert shape(manager.table) == [(2, SERVING), (3, SERVING), (1, OFFLINE)]
 
 
 def test_the_word_of_a_dead_node_does_not_count() -> None:
     """What it said of others while it was alive does not weigh against them."""
     manager = all_heard(three())
-    beats(manager, TICK, n3=(1,))
+    beats(manager, FENCED, n3=(1,))
     manager.wait(LEASE, n1={1: ON}, n2={2: ON})
     assert shape(manager.table) == [(1, SERVING), (2, SERVING), (3, OFFLINE)]
     assert manager.membership.partings(manager.now) == []
-    manager.says(1, {1: ON}, unreached=(2,))
-    manager.settle()
+    beats(manager, FENCED, nodes=(1, 2), n1=(2,))
     assert shape(manager.table) == [(1, SERVING), (3, OFFLINE), (2, OFFLINE)]
 
 
@@ -524,3 +531,47 @@ def test_the_last_serving_target_stays_whoever_does_not_reach_it() -> None:
     beats(manager, 3 * LEASE, n1=(2, 3), n2=(1,), n3=(1,))
     assert shape(manager.table)[0] == (1, SERVING)
     assert manager.table.chains[0].version == 1
+
+
+# Who leaves has stopped serving before (rule 8)
+
+
+def test_a_node_is_not_renewed_before_a_target_of_it_leaves() -> None:
+    manager = all_heard(three())
+    version = manager.table.chains[0].version
+    renewed = manager.now
+    manager.says(1, {1: ON}, unreached=(2,))
+    manager.settle()
+    while manager.table.chains[0].version == version:
+        manager.now += TICK
+        assert manager.says(1, {1: ON}, unreached=(2,)).renews
+        verdict = manager.says(2, {2: ON})
+        assert verdict.accepted
+        assert not verdict.renews
+        assert manager.says(3, {3: ON}).renews
+        manager.settle()
+        assert manager.now < renewed + LEASE
+    assert manager.now >= renewed + FENCE_LEASES * LEASE
+    assert manager.says(2, {2: ON}).renews
+
+
+def test_a_target_that_its_node_gives_up_leaves_at_once() -> None:
+    manager = all_heard(three())
+    assert manager.says(2, {2: OFF}).renews
+    manager.settle()
+    assert (2, OFFLINE) in shape(manager.table)
+
+
+def test_an_operators_move_waits_until_the_node_has_stopped_serving() -> None:
+    manager = all_heard(three())
+    table = manager.table
+    chain = table.chains[0]
+    gone = replace(chain, version=chain.version + 1, targets=chain.targets[:2])
+    wanted = replace(table, chains=(gone, *table.chains[1:]))
+    begun = manager.now
+    while not manager.membership.may_leave(wanted, manager.now):
+        manager.now += TICK
+        assert not manager.says(3, {3: ON}).renews
+        assert manager.says(1, {1: ON}).renews
+    assert manager.now >= begun + FENCE_LEASES * LEASE
+    assert manager.membership.may_leave(table, manager.now), "nothing leaves"

@@ -304,4 +304,4 @@ class TestSlowClients:
             with pytest.raises(TimeoutError):  # the gateway takes no more questions
                 ask()
             assert memory_bytes() - before < 64 * MIB
-        assert s3.get_object(Bucket=bucket, Key="k")["ContentLength"] == 30_000
+        assert s3.head_object(Bucket=bucket, Key="k")["ContentLength"] == 30_000

@@ -20,7 +20,7 @@ from craqen.core.bench.measure import command_line
 from craqen.core.lifecycle.records import ASPECT
 from craqen.core.limits import MIB
 from craqen.tests.gateway.integration.conftest import make_bucket
-from craqen.tests.gateway.integration.running_gateway import Gateway, wait_until
+from craqen.tests.gateway.integration.running_gateway import WAIT_SECONDS, Gateway, wait_until
 from craqen.tests.gateway.integration.whole_store import WholeStore, whole_store
 
 DAY_SECONDS = 2
@@ -165,7 +165,7 @@ def short_bucket(short_s3: Any) -> str:
     return make_bucket(short_s3)
 
 
-def eventually(state: Callable[[], Any], expected: Any) -> None:
+def eventually(state: Callable[[], Any], expected: Any, seconds: float = WAIT_SECONDS) -> None:
     """Wait until *state* is *expected*."""
     seen: Any = None
 
@@ -175,7 +175,7 @@ def eventually(state: Callable[[], Any], expected: Any) -> None:
         return bool(seen == expected)
 
     try:
-        wait_until(reached)
+        wait_until(reached, seconds)
     except AssertionError:
         assert seen == expected  # says what it is instead
         raise
@@ -250,7 +250,8 @@ def test_a_killed_keeper_is_started_again_and_goes_on(
     os.kill(keeper, signal.SIGKILL)
     put_rules(short_s3, short_bucket, rule("r", Expiration={"Date": PAST}))
     short_s3.put_object(Bucket=short_bucket, Key="k")
-    eventually(lambda: keys(short_s3, short_bucket), [])
+    # A process has to start, and to find out that the one before it is gone.
+    eventually(lambda: keys(short_s3, short_bucket), [], 3 * WAIT_SECONDS)
     (another,) = _keepers(short_days)
     assert another != keeper
 
