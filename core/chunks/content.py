@@ -90,13 +90,13 @@ def read_verified(
     content_of(store, chunk_id, version).read_into(offset, into)
 
 
-def plan_replace(store: ChunkStore, data: memoryview) -> Draft:
-    """Content that is *data* alone; nothing is read. Raises NoSpaceError, DiskError,
-    InvalidArgumentError."""
+def plan_replace(store: ChunkStore, data: memoryview, sums: PageSummer | None = None) -> Draft:
+    """Content that is *data* alone, of which *sums* have been made already; nothing is read.
+    Raises NoSpaceError, DiskError, InvalidArgumentError."""
     block = store.reserve(max(1, data.nbytes))
     descriptor = _descriptor(store, block)
     direct = store.open_direct(block.file_id)
-    return Draft(block, True, data.nbytes, lambda: _replace(descriptor, direct, block, data))
+    return Draft(block, True, data.nbytes, lambda: _replace(descriptor, direct, block, data, sums))
 
 
 def plan_write(
@@ -164,8 +164,13 @@ def _descriptor(store: ChunkStore, block: Block) -> int:
         raise
 
 
-def _replace(descriptor: int, direct: int, block: Block, data: memoryview) -> NewContent:
+def _replace(
+    descriptor: int, direct: int, block: Block, data: memoryview, sums: PageSummer | None
+) -> NewContent:
     _write(descriptor, block, 0, data, direct)
+    if sums is not None:
+        assert sums.length_bytes == data.nbytes
+        return NewContent(block, data.nbytes, sums.whole, sums.page_crcs())
     pages = page_checksums(data)
     return NewContent(block, data.nbytes, combine_page_checksums(pages, data.nbytes), pages)
 

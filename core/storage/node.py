@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from ..checksum import crc32c
+from ..chunks.integrity import PageSummer
 from ..chunks.store import ChunkRecord, ChunkVersion
 from ..craq.events import Reply
 from ..errors import (
@@ -42,6 +43,7 @@ from ..wire.messages import (
     TargetStatus,
     TargetStatusReply,
     Update,
+    UpdateKind,
     UpdateReply,
     UpdateRequest,
     UpdateResult,
@@ -262,8 +264,10 @@ class StorageNode:
         try:
             buffer = self.rooms.buffers.take(update.length_bytes)
             try:
-                await request.pull(update.buffer, buffer.view)
-                return await target.update(update, buffer.view)
+                sums = PageSummer() if update.kind == UpdateKind.REPLACE else None
+                taken = None if sums is None else sums.update
+                await request.pull(update.buffer, buffer.view, taken)
+                return await target.update(update, buffer.view, sums=sums)
             finally:
                 buffer.give_back()
         finally:

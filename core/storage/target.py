@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..chunks.integrity import PageSummer
 from ..chunks.store import (
     Block,
     TokenOutcome,
@@ -86,9 +87,10 @@ class Target(EffectRunner):
         data: memoryview | None = None,
         block: Block | None = None,
         on_adopted: Callable[[], None] | None = None,
+        sums: PageSummer | None = None,
     ) -> Reply:
         """Carry out one update; *block* is the reserved one that holds its bytes; *on_adopted* is
-        called when that has become the index's. Raises CraqenError.
+        called when that has become the index's; *sums* are those of *data*. Raises CraqenError.
 
         The reply tells the version made.
         """
@@ -99,7 +101,9 @@ class Target(EffectRunner):
             check_bytes(update, data)
         self._check_successors(update)
         request_id = next(self._requests)
-        work = Work(update, data, block, self._loop.create_future(), on_adopted=on_adopted)
+        work = Work(
+            update, data, block, self._loop.create_future(), on_adopted=on_adopted, sums=sums
+        )
         self._work[request_id] = work
         timer = self._loop.call_later(UPDATE_DEADLINE_SECONDS, self._step, GiveUp(request_id))
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..checksum import combine_page_checksums, crc32c
 from ..chunks.content import Draft, NewContent, plan_replace, plan_truncate, plan_write
+from ..chunks.integrity import PageSummer
 from ..chunks.store import Block, ChunkStore, ChunkVersion
 from ..craq.events import Reply, UpdateAsked
 from ..craq.seen import SyncMark
@@ -35,6 +36,8 @@ class Work:
     adopted: bool = False
     read_back: Buffer | None = None
     """What ``data`` is when it was read back."""
+    sums: PageSummer | None = None
+    """Of ``data``, made when it came."""
     room: Room | None = None
     """Where the bytes that were read back from ``block`` to be forwarded have their place."""
 
@@ -79,7 +82,7 @@ def draft_of(store: ChunkStore, work: Work, base: ChunkVersion | None) -> Draft:
         raise InvalidArgumentError(f"chunk {chunk_id}: an update without its bytes")
     if update.kind != UpdateKind.REPLACE:
         return plan_write(store, chunk_id, base, update.offset_bytes, data)
-    draft = plan_replace(store, data)
+    draft = plan_replace(store, data, work.sums)
     return _as_stated(draft, update) if update.as_it_is else _if_as_stated(draft, update)
 
 

@@ -17,7 +17,7 @@ from ..errors import (
     UnavailableError,
 )
 from .flow import CLOSE_TIMEOUT_SECONDS, check_call
-from .port import Answer, Handler, PeerGone, Reply
+from .port import Answer, Handler, PeerGone, Reply, Taken
 
 _log = logging.getLogger("craqen.transport")
 _servers: dict[str, InprocessServer] = {}
@@ -46,13 +46,15 @@ class InprocessRequest:
         self._pulled: set[int] = set()
         self._gone = False
 
-    async def pull(self, number: int, into: memoryview) -> None:
+    async def pull(self, number: int, into: memoryview, taken: Taken | None = None) -> None:
         """Fill *into* with offered buffer *number*."""
         assert into.nbytes == self.send_lengths[number]
         assert number not in self._pulled, "each buffer may be pulled once"
         self._pulled.add(number)
         self._raise_if_gone()
         into[:] = self._send[number]
+        if taken is not None:
+            taken(into)
 
     async def push(self, number: int, source: memoryview) -> None:
         """Put *source* into wanted buffer *number*."""

@@ -12,9 +12,10 @@ from typing import Final
 
 from ..errors import CraqenError, DeadlineExceededError, ProtocolError, UnavailableError
 from ..wire.codec import decode_error
-from ..wire.framing import CANCEL, DATA, ERROR, PULL, REPLY, Frame, frame, request_frame
+from ..wire.framing import CANCEL, DATA, ERROR, LENT, PULL, REPLY, Frame, frame, request_frame
 from .endpoint import Endpoint
 from .flow import Window, check_call, eager_length
+from .lending import LendableMemory, lender_of
 from .outbox import Transfer
 from .port import Reply
 
@@ -29,6 +30,7 @@ class Call:
         "asked",
         "deadline",
         "eager",
+        "lent",
         "method",
         "pulled",
         "receive",
@@ -55,6 +57,8 @@ class Call:
         self.asked = 0
         """Where on the stream the request ends."""
         self.pulled: set[int] | None = None
+        self.lent: list[LendableMemory] = []
+        """What the server may be reading until it answers."""
 
 
 class StreamConnection(Endpoint):
@@ -217,6 +221,8 @@ class StreamConnection(Endpoint):
     def _answered(self, frame: Frame, call: Call, outcome: tuple[int, ...] | CraqenError) -> None:
         answer = call.answer
         del self._calls[frame.call_id]
+        for memory in call.lent:
+            memory.lent -= 1
         self._window.give(call.request_bytes)
         if self._waiting:
             self._admit()
@@ -251,10 +257,24 @@ class StreamConnection(Endpoint):
             raise ProtocolError(f"the server pulled buffer {number}, which is not there to pull")
         call.pulled.add(number)
         view = call.send[number]
-        self.outbox.add_transfer(
-            Transfer(frame.call_id, number, view.nbytes, owner=call, source=view)
-        )
+        memory = lender_of(view) if frame.offset and self.shares_files else None
+        if memory is None or not self._lend(frame, call, memory, memory.offset_of(view)):
+            self.outbox.add_transfer(
+                Transfer(frame.call_id, number, view.nbytes, owner=call, source=view)
+            )
         self.send_soon(now=False)
+
+    def _lend(self, pull: Frame, call: Call, memory: LendableMemory, offset: int) -> bool:
+        """Let the server take the buffer that it pulls from *memory*; whether that can be."""
+        try:
+            descriptor = os.dup(memory.descriptor)
+        except OSError:
+            return False  # this process has too many open
+        memory.lent += 1
+        call.lent.append(memory)
+        told = frame(LENT, pull.call_id, number=pull.number, offset=offset)
+        self.outbox.add_with_descriptors(told, (descriptor,))
+        return True
 
     def _destination(self, frame: Frame, call: Call) -> memoryview | None:
         if call.answer.done():

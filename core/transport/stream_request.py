@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 from ..errors import DataLossError, ProtocolError, UnavailableError
 from ..wire.framing import DATA, PULL, Frame, frame
 from .flow import DATA_FRAME_BYTES_MAX, PUSH_COPY_BYTES_MAX
+from .lending import BORROWED_PIECE_BYTES, BORROWED_TURN_BYTES
 from .outbox import Transfer
+from .port import Taken
 
 if TYPE_CHECKING:
     from .stream_server import StreamPeer
@@ -21,12 +23,17 @@ FILE_PIECE_BYTES: Final = DATA_FRAME_BYTES_MAX
 class Pull:
     """A buffer on its way here."""
 
-    __slots__ = ("arrival", "into", "received")
+    __slots__ = ("arrival", "borrowed", "into", "received", "taken")
 
-    def __init__(self, into: memoryview, arrival: asyncio.Future[None]) -> None:
+    def __init__(
+        self, into: memoryview, arrival: asyncio.Future[None], taken: Taken | None
+    ) -> None:
         self.into = into
+        self.taken = taken
         self.arrival = arrival
         self.received = 0
+        self.borrowed: tuple[int, int] | None = None
+        """The descriptor of memory in which the bytes lie, and where they begin."""
 
 
 class StreamRequest:
@@ -73,7 +80,7 @@ class StreamRequest:
     def shares_files(self) -> bool:
         return self._peer.shares_files
 
-    async def pull(self, number: int, into: memoryview) -> None:
+    async def pull(self, number: int, into: memoryview, taken: Taken | None = None) -> None:
         """Fill *into* with offered buffer *number* (see the port)."""
         length = self.send_lengths[number]
         assert into.nbytes == length
@@ -84,22 +91,48 @@ class StreamRequest:
         if self._eager is not None:
             start = sum(self.send_lengths[:number])
             into[:] = self._eager[start : start + length]
+            if taken is not None:
+                taken(into)
             return
         self._raise_if_gone()
         if self._pulls is None:
             self._pulls = {}
         pulls = self._pulls
-        pull = pulls[number] = Pull(into, asyncio.get_running_loop().create_future())
-        self._peer.outbox.add(frame(PULL, self.call_id, number=number))
+        pull = pulls[number] = Pull(into, asyncio.get_running_loop().create_future(), taken)
+        may_lend = int(self._peer.shares_files)
+        self._peer.outbox.add(frame(PULL, self.call_id, number=number, offset=may_lend))
         self._peer.send_soon(now=False)
         try:
             await pull.arrival
+            if pull.borrowed is not None:
+                await self._borrow(*pull.borrowed, into, taken)
         except BaseException:
             self.dropped = True
             self._peer.forget(pull)
             raise
         finally:
             del pulls[number]
+            if pull.borrowed is not None:
+                os.close(pull.borrowed[0])
+
+    async def _borrow(
+        self, descriptor: int, offset: int, into: memoryview, taken: Taken | None
+    ) -> None:
+        """Copy from the caller's memory. Raises UnavailableError if the caller has given up: its
+        bytes need not be what they were."""
+        done = 0
+        while done < into.nbytes:
+            self._raise_if_gone()
+            piece = into[done : done + BORROWED_PIECE_BYTES]
+            count = os.preadv(descriptor, [piece], offset + done)
+            if count == 0:
+                raise UnavailableError("the caller's memory ends before the bytes that it offered")
+            if taken is not None:
+                taken(piece[:count])
+            done += count
+            if done % BORROWED_TURN_BYTES == 0:
+                await asyncio.sleep(0)
+        self._raise_if_gone()
 
     async def push(self, number: int, source: memoryview) -> None:
         """Put *source* into wanted buffer *number* (see the port)."""
@@ -162,7 +195,7 @@ class StreamRequest:
                 return None
             raise ProtocolError(f"buffer {frame.number} was sent without having been pulled")
         stop = frame.offset + frame.payload_length
-        if frame.offset != pull.received or stop > pull.into.nbytes:
+        if pull.borrowed is not None or frame.offset != pull.received or stop > pull.into.nbytes:
             raise ProtocolError(
                 f"bytes {frame.offset} to {stop} of buffer {frame.number}, which has "
                 f"{pull.into.nbytes} and has received {pull.received}"
@@ -175,9 +208,27 @@ class StreamRequest:
         pull = self._pulls.get(frame.number) if self._pulls else None
         if pull is None:
             return
-        pull.received += frame.payload_length
+        start, pull.received = pull.received, pull.received + frame.payload_length
+        if pull.taken is not None and not pull.arrival.done():
+            pull.taken(pull.into[start : pull.received])
         if pull.received == pull.into.nbytes and not pull.arrival.done():
             pull.arrival.set_result(None)
+
+    def lent(self, frame: Frame, descriptor: int) -> bool:
+        """The bytes of a pulled buffer lie in memory that was lent. Whether the descriptor is this
+        request's from now on. Raises ProtocolError."""
+        pull = self._pulls.get(frame.number) if self._pulls else None
+        if pull is None:
+            if self.dropped and self._asked >> frame.number & 1:
+                return False
+            raise ProtocolError(f"buffer {frame.number} was lent without having been pulled")
+        if pull.received or pull.borrowed is not None:
+            raise ProtocolError(f"buffer {frame.number} was lent after it was sent")
+        if pull.arrival.done():
+            return False
+        pull.borrowed = (descriptor, frame.offset)
+        pull.arrival.set_result(None)
+        return True
 
     def end(self, why: str) -> None:
         """The caller is gone, or has given up: nothing more will come, or is wanted."""

@@ -13,9 +13,10 @@ from typing import Final
 from ..errors import CraqenError, ProtocolError, UnavailableError
 from ..limits import FRAME_HEADER_BYTES_MAX
 from ..wire.codec import encode_error
-from ..wire.framing import CANCEL, DATA, ERROR, REPLY, REQUEST, Frame, frame
+from ..wire.framing import CANCEL, DATA, ERROR, LENT, REPLY, REQUEST, Frame, frame
 from .endpoint import DESCRIPTORS_MAX, SMALL_BYTES_MAX, Endpoint
 from .flow import CLOSE_TIMEOUT_SECONDS, Window, eager_length
+from .lending import check_borrowed
 from .port import Handler, PeerGone
 from .stream_request import StreamRequest
 
@@ -38,7 +39,7 @@ class StreamPeer(Endpoint):
         self._window = Window()
         self._arriving: memoryview | None = None
         self._stragglers: deque[int] = deque(maxlen=STRAGGLERS_MAX)
-        super().__init__(sock, takes_descriptors=False)
+        super().__init__(sock, takes_descriptors=True)
 
     # Frames from the client
 
@@ -52,6 +53,9 @@ class StreamPeer(Endpoint):
                 return request.destination(frame)
             if frame.call_id in self._stragglers:
                 return None
+        elif frame.kind == LENT:
+            self._lent(frame, request)
+            return None
         elif frame.kind == CANCEL:
             if request is not None:
                 self._give_up(request)
@@ -91,6 +95,23 @@ class StreamPeer(Endpoint):
         request = StreamRequest(self, frame, eager)
         self.requests[frame.call_id] = request
         request.task = self._loop.create_task(self._serve(request))
+
+    def _lent(self, frame: Frame, request: StreamRequest | None) -> None:
+        """A pulled buffer lies in memory that came along."""
+        (descriptor,) = self.take_descriptors(1)
+        try:
+            check_borrowed(descriptor)
+            if request is not None:
+                taken = request.lent(frame, descriptor)
+            elif frame.call_id in self._stragglers:
+                taken = False
+            else:
+                raise ProtocolError(f"memory lent for call {frame.call_id}, not under way")
+        except ProtocolError:
+            os.close(descriptor)
+            raise
+        if not taken:
+            os.close(descriptor)
 
     def _give_up(self, request: StreamRequest) -> None:
         """The caller has cancelled: its handler runs on, without buffers."""

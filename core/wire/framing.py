@@ -52,11 +52,14 @@ class FrameKind(IntEnum):
     ERROR = 3
     """From the server: the call failed; the header tells how."""
     PULL = 4
-    """From the server: send offered buffer ``number``."""
+    """From the server: send offered buffer ``number``; ``offset`` is 1 if it may also be lent."""
     DATA = 5
     """Bytes of buffer ``number`` of the call, from ``offset`` on."""
     CANCEL = 6
     """From the client: the answer is not waited for any more, and the buffers are gone."""
+    LENT = 7
+    """From the client, instead of DATA: buffer ``number`` lies at ``offset`` of the memory whose
+    file descriptor comes with the frame."""
 
 
 REQUEST: Final = int(FrameKind.REQUEST)
@@ -65,8 +68,9 @@ ERROR: Final = int(FrameKind.ERROR)
 PULL: Final = int(FrameKind.PULL)
 DATA: Final = int(FrameKind.DATA)
 CANCEL: Final = int(FrameKind.CANCEL)
+LENT: Final = int(FrameKind.LENT)
 
-_BARE: Final = frozenset({REQUEST, REPLY, ERROR, PULL, CANCEL})
+_BARE: Final = frozenset({REQUEST, REPLY, ERROR, PULL, CANCEL, LENT})
 _WITH_PAYLOAD: Final = frozenset({REQUEST, DATA})
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
+
+import pytest
 
 from craqen.core.limits import KIB, MIB
-from craqen.core.storage.buffers import POOLED_BYTES_MIN, BufferPool
+from craqen.core.storage.buffers import LENDABLE_BYTES_MIN, POOLED_BYTES_MIN, BufferPool
+from craqen.core.transport.lending import LendableMemory, lender_of
 
 
 def address(view: memoryview) -> int:
@@ -57,3 +62,25 @@ def test_small_ones_are_not_pooled() -> None:
         assert len(buffer.view) == length
         buffer.give_back()
     assert pool.idle_bytes == 0
+
+
+def test_what_is_lent_is_not_used_again() -> None:
+    pool = BufferPool()
+    buffer = pool.take(LENDABLE_BYTES_MIN)
+    memory = buffer.view.obj
+    assert isinstance(memory, LendableMemory)
+    memory.lent += 1
+    del memory
+    buffer.give_back()
+    assert pool.idle_bytes == 0
+
+
+def test_without_descriptors_there_is_memory_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, flags: int) -> int:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    buffer = BufferPool().take(8 * MIB)
+    assert lender_of(buffer.view) is None
+    buffer.view[-1:] = b"x"
+    buffer.give_back()

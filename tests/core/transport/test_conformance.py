@@ -23,6 +23,7 @@ from craqen.core.errors import (
 )
 from craqen.core.limits import FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, MIB
 from craqen.core.transport.flow import CALLS_IN_FLIGHT_MAX
+from craqen.core.transport.lending import LENT_BYTES_MIN, LendableMemory
 from craqen.core.transport.port import Connection, Server
 from craqen.core.transport.registry import transport_for
 from craqen.core.wire.messages import BATCH_BUFFERS_MAX
@@ -119,6 +120,21 @@ def test_headers_beyond_what_may_be_in_flight_wait_their_turn(run: Run) -> None:
         headers = [bytes([number]) * (3 * MIB) for number in range(20)]
         replies = await asyncio.gather(*(stage.connection.call(ECHO, header) for header in headers))
         assert [reply.header for reply in replies] == headers
+
+    run(scenario)
+
+
+def test_memory_that_can_be_lent_is_offered_like_any_other(run: Run) -> None:
+    async def scenario(stage: Stage) -> None:
+        memory = LendableMemory(8 * MIB)
+        whole = memoryview(memory)
+        whole[:] = pattern(3, 8 * MIB)
+        for view in (whole, whole[4096:], whole[5 : 5 * MIB], whole[-LENT_BYTES_MIN:], whole[:9]):
+            await stage.connection.call(STORE, b"", send=[view, whole[:MIB]])
+            assert stage.service.stored == [whole[:MIB], view]
+            stage.service.stored.clear()
+            assert memory.lent == 0
+        del view, whole
 
     run(scenario)
 

@@ -15,6 +15,8 @@ import pytest
 from craqen.core.errors import NoSpaceError
 from craqen.core.limits import MIB
 from craqen.core.transport.flow import EAGER_BYTES_MAX
+from craqen.core.transport.lending import LendableMemory
+from craqen.core.transport.port import Answer, IncomingRequest
 from craqen.core.transport.registry import transport_for
 from craqen.core.transport.stream_client import StreamConnection
 from craqen.core.wire.codec import encode_error
@@ -33,6 +35,7 @@ from craqen.tests.core.transport.service import (
     FETCH,
     HANG,
     PULL_AND_WAIT,
+    STORE,
     Service,
     pattern,
 )
@@ -208,7 +211,7 @@ def test_bytes_of_a_pull_that_was_given_up_are_dropped(tmp_path: Path) -> None:
     async def scenario(service: Service, client: Plain) -> None:
         service.pull_timeout_seconds = 0.0
         await client.send(request_frame(1, PULL_AND_WAIT, b"go on", (LARGE,), (), 0))
-        assert await client.receive(HEAD_BYTES) == frame(PULL, 1)
+        assert await client.receive(HEAD_BYTES) == frame(PULL, 1, offset=1)
         assert "CancelledError" in await service.outcome
         data = frame(DATA, 1, payload_length=MIB)
         await client.send(data + bytes(MIB))  # while the handler runs on
@@ -221,3 +224,34 @@ def test_bytes_of_a_pull_that_was_given_up_are_dropped(tmp_path: Path) -> None:
         assert await client.receive(HEAD_BYTES + 4) == frame(REPLY, 3, header=b"seen")
 
     with_plain_client(tmp_path, scenario)
+
+
+def test_memory_that_was_lent_is_known_to_be_until_the_server_answers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        pulled, release = asyncio.Event(), asyncio.Event()
+
+        async def handler(request: IncomingRequest) -> Answer:
+            if request.method == STORE:
+                await request.pull(0, memoryview(bytearray(MIB)))
+                pulled.set()
+                await release.wait()
+            return Answer(b"")
+
+        address = f"unix://{tmp_path}/socket"
+        server = await transport_for(address).serve(address, handler)
+        connection = await transport_for(address).connect(address)
+        memory = LendableMemory(MIB)
+        call = asyncio.create_task(connection.call(STORE, b"", send=[memoryview(memory)]))
+        async with asyncio.timeout(10):
+            await pulled.wait()
+            assert memory.lent == 1
+            call.cancel()
+            await asyncio.wait([call])
+            assert memory.lent == 1  # the server need not have heard of it
+            release.set()
+            while memory.lent:
+                await connection.call(ECHO, b"")
+        await connection.close()
+        await server.close()
+
+    asyncio.run(scenario())

@@ -26,6 +26,7 @@ from craqen.core.wire.framing import (
     HEAD_BYTES,
     PULL,
     REPLY,
+    FrameKind,
     frame,
     request_frame,
 )
@@ -145,7 +146,7 @@ def test_pulled_bytes_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
         ):
             async with served(tmp_path) as (service, _), plain_client(tmp_path) as (reader, writer):
                 writer.write(request(1, PULL_AND_WAIT, (LARGE,)))
-                assert await reader.readexactly(HEAD_BYTES) == frame(PULL, 1)
+                assert await reader.readexactly(HEAD_BYTES) == frame(PULL, 1, offset=1)
                 writer.write(lie)
                 assert await reader.read() == b""
                 assert "UnavailableError" in await service.outcome
@@ -188,19 +189,95 @@ def test_a_client_that_reads_no_answers_is_not_read_for_ever(tmp_path: Path) -> 
     run(scenario)
 
 
-def test_descriptors_sent_to_a_server_are_closed(tmp_path: Path) -> None:
+def pass_along(sock: socket.socket, data: bytes, *descriptors: int) -> None:
+    numbers = array.array("i", descriptors)
+    sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+
+
+def test_descriptors_that_no_frame_announces_are_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with served(tmp_path) as (_, honest):
+        async with served(tmp_path) as (service, honest):
             loop = asyncio.get_running_loop()
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.setblocking(False)
                 sock.connect(f"{tmp_path}/socket")
                 await honest.call(ECHO, b"accepted by now")
                 before = open_descriptors()
-                numbers = array.array("i", [0] * 10)
-                sock.sendmsg([request(1)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
-                assert (await loop.sock_recv(sock, 100)) == frame(REPLY, 1)
-                assert open_descriptors() == before
+                pass_along(sock, request(1), *[0] * 10)
+                assert (await loop.sock_recv(sock, 100)) == b""
+                await service.peer_gone.wait()
+                assert open_descriptors() == before - 1  # its side of this connection
+
+    run(scenario)
+
+
+LENT = frame(FrameKind.LENT, 1)
+
+
+def no_memory() -> int:
+    """Something that may keep a reader waiting for ever."""
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    return ours
+
+
+def memory() -> int:
+    descriptor = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(descriptor, LARGE)
+    return descriptor
+
+
+LENDING_LIES: dict[str, tuple[bytes, bool, Callable[[], int] | None]] = {
+    "no descriptor": (LENT, True, None),
+    "no memory": (LENT, True, no_memory),
+    "no call": (frame(FrameKind.LENT, 2), True, memory),
+    "no such buffer": (frame(FrameKind.LENT, 1, number=1), True, memory),
+    "not pulled": (LENT, False, memory),
+    "bytes as well": (LENT + frame(DATA, 1, payload_length=1) + b"x", True, memory),
+    "twice": (frame(DATA, 1, payload_length=1) + b"x" + LENT, True, memory),
+}
+"""What is said, whether after a pull, and what comes with it."""
+
+
+@pytest.mark.parametrize("lie", LENDING_LIES)
+def test_memory_is_lent_only_as_agreed(tmp_path: Path, lie: str) -> None:
+    said, pulled, made = LENDING_LIES[lie]
+
+    async def scenario() -> None:
+        async with served(tmp_path) as (service, honest):
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.setblocking(False)
+                sock.connect(f"{tmp_path}/socket")
+                method = PULL_AND_WAIT if pulled else HANG
+                await loop.sock_sendall(sock, request(1, method, (LARGE,)))
+                if pulled:
+                    assert await loop.sock_recv(sock, 100) == frame(PULL, 1, offset=1)
+                descriptors = () if made is None else (made(),)
+                pass_along(sock, said, *descriptors)
+                for one in descriptors:
+                    os.close(one)
+                assert await loop.sock_recv(sock, 100) == b""
+                service.release.set()
+                await service.peer_gone.wait()
+            assert (await honest.call(ECHO, b"on")).header == b"on"
+
+    run(scenario)
+
+
+def test_lent_memory_that_is_too_short_fails_the_call_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path) as (service, _):
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.setblocking(False)
+                sock.connect(f"{tmp_path}/socket")
+                await loop.sock_sendall(sock, request(1, PULL_AND_WAIT, (2 * LARGE,)))
+                assert await loop.sock_recv(sock, 100) == frame(PULL, 1, offset=1)
+                descriptor = memory()
+                pass_along(sock, LENT, descriptor)
+                os.close(descriptor)
+                assert "ends before" in await service.outcome
 
     run(scenario)
 

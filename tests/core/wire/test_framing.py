@@ -185,7 +185,7 @@ def test_a_changed_bit_of_head_or_header_never_passes(sent: Sent, data: st.DataO
         (request_frame(1, 1, b"", [FRAME_PAYLOAD_BYTES_MAX + 1], [], 0), "a buffer of"),
         (frame(FrameKind.REPLY, 1, payload_length=1), "REPLY with 1 payload"),
         (frame(FrameKind.DATA, 1), "DATA with 0 payload"),
-        (frame(7, 1), "unknown kind 7"),
+        (frame(8, 1), "unknown kind 8"),
         (frame(0, 1), "unknown kind 0"),
         (bytes(HEAD_BYTES), "not a Craqen frame"),
     ],
