@@ -1,7 +1,7 @@
 # Two commands matter: `make up` starts a store, `make test` passes the tests. Both set up what they need.
 PYTHON := .venv/bin/python
 
-.PHONY: up setup test check quick lint types compat s3-tests bench sim sim-mutations fuzz test-faults wheel-test clean
+.PHONY: up setup test check quick lint types compat s3-tests pjdfstest fsx fsstress bench sim sim-mutations fuzz test-faults wheel-test clean
 
 up: setup ## start a store on this host (ARGS="--mount DIR --port 9000 …")
 	@.venv/bin/craqen up $(ARGS)
@@ -28,6 +28,15 @@ compat: setup ## real clients against a freshly started store; writes docs/compa
 
 s3-tests: setup ## ceph/s3-tests from its own checkout (S3TESTS=path ARGS="--group core -k cors")
 	@$(PYTHON) compat/s3_tests.py $(S3TESTS) $(ARGS)
+
+pjdfstest: setup ## POSIX calls on the mount, from a built checkout (PJDFSTEST=path); needs root
+	@$(PYTHON) compat/posix_suites.py pjdfstest $(PJDFSTEST) $(ARGS)
+
+fsx: setup ## random reads and writes of files on the mount (FSX=program ARGS="--seconds 3600"); needs root
+	@$(PYTHON) compat/posix_suites.py fsx $(FSX) $(ARGS)
+
+fsstress: setup ## random calls on a tree, compared on two mounts (FSSTRESS=program ARGS="--seconds 3600"); needs root
+	@$(PYTHON) compat/posix_suites.py fsstress $(FSSTRESS) $(ARGS)
 
 bench: setup ## every figure of docs/benchmarks.md
 	@.venv/bin/craqen bench all $(ARGS)
