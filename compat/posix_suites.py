@@ -89,8 +89,15 @@ def fsx(program: Path, folder: Path, seconds: float, seed: int) -> int:
         (
             name,
             subprocess.Popen(
-                [str(program), "-q", "-S", str(seed + number), f"--duration={seconds:.0f}"]
-                + [*words, str(folder / name)],
+                [
+                    str(program),
+                    "-q",
+                    "-S",
+                    str(seed + number),
+                    f"--duration={seconds:.0f}",
+                    *words,
+                    str(folder / name),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

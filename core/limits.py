@@ -27,6 +27,7 @@ LINKS_MAX = 65_000  # as ext4
 SYMLINK_BYTES_MAX = 4095  # PATH_MAX less the terminating zero
 XATTR_NAME_BYTES_MAX = 255  # Linux
 XATTR_VALUE_BYTES_MAX = 65_536  # Linux
+XATTR_LIST_BYTES_MAX = 65_536  # Linux: of all names of an inode
 FILE_BYTES_MAX = 4 * 1024 * TIB  # 4 PiB: 2**32 chunks of 1 MiB
 
 # S3 multipart

@@ -12,6 +12,7 @@ class KnownInode:
     """One inode of the kernel's cache."""
 
     __slots__ = (
+        "has_no_security",
         "looked_up_seconds",
         "lookups",
         "page_generation",
@@ -29,6 +30,8 @@ class KnownInode:
         """The size that the kernel believes in."""
         self.unlinked_here = False
         """Its last name went by a call through this mount, so a handle of it is not stale."""
+        self.has_no_security = False
+        """No attribute of it begins with ``security.``, as far as is known."""
 
 
 class InodeTable:

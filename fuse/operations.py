@@ -7,17 +7,19 @@ errno (errno_map.py).
 from __future__ import annotations
 
 import errno
+import stat
 import time
 from collections.abc import Callable, Sequence
 
 import pyfuse3
 from pyfuse3 import FUSEError, InodeT, XAttrNameT
 
+from ..core.access.acl import ACCESS_XATTR, DEFAULT_XATTR
 from ..core.errors import NotFoundError
 from ..core.ids import ROOT_INODE_ID
 from ..core.limits import KIB, NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX
 from ..core.meta.accounts import Account, Kind, Standing
-from ..core.meta.records import InodeType
+from ..core.meta.records import InodeType, SetAttributes
 from .file_verbs import FileVerbs
 from .name_verbs import NameVerbs
 from .verbs import verb
@@ -26,7 +28,8 @@ SPACE_SECONDS = 1.0  # how long an answer to statfs is good for
 SPACE_BLOCK_BYTES = 4 * KIB
 FREE_INODES = 1 << 32  # there is no limit; programs want a number
 
-_XATTR_NAMESPACES = (b"user.", b"trusted.")
+_XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.", ACCESS_XATTR, DEFAULT_XATTR)
+_SECURITY = b"security."
 
 USAGE_XATTR_PREFIX = b"craqen."
 """Attributes of folders that are read only, and not listed: programs that copy attributes would
@@ -43,6 +46,7 @@ _USAGE_XATTRS: dict[bytes, Callable[[Standing], int]] = {
 class CraqenOperations(NameVerbs, FileVerbs):
     """The file system as pyfuse3 calls it."""
 
+    enable_acl = True
     _space: tuple[float, pyfuse3.StatvfsData] | None = None
 
     @verb
@@ -84,12 +88,28 @@ class CraqenOperations(NameVerbs, FileVerbs):
         if name.startswith(USAGE_XATTR_PREFIX):
             return await self._usage_xattr(self._id(inode), name)
         if not name.startswith(_XATTR_NAMESPACES):
-            # Asked before every write (security.capability): answered without a look.
-            raise FUSEError(errno.ENODATA if name.startswith(b"security.") else errno.EOPNOTSUPP)
+            raise FUSEError(errno.EOPNOTSUPP)
+        inode_id = self._id(inode)
+        if name.startswith(_SECURITY) and await self._has_no_security(inode_id):
+            raise FUSEError(errno.ENODATA)
         try:
-            return await self._meta.get_xattr(self._id(inode), name)
+            return await self._meta.get_xattr(inode_id, name)
         except NotFoundError:
             raise FUSEError(errno.ENODATA) from None
+
+    async def _has_no_security(self, inode_id: int) -> bool:
+        """Whether an inode has no attribute ``security.*``: the kernel asks for one of them before
+        every write, so that is remembered until the inode changes elsewhere."""
+        if inode_id not in self._inodes:
+            return False
+        known = self._inodes.get(inode_id)
+        if not known.has_no_security:
+            changes = self._changes
+            names = await self._meta.list_xattrs(inode_id)
+            none = not any(name.startswith(_SECURITY) for name in names)
+            known.has_no_security = none and changes == self._changes
+            return none
+        return True
 
     async def _usage_xattr(self, inode_id: int, name: bytes) -> bytes:
         """What a bucket, or a folder with a quota, holds and may hold."""
@@ -112,8 +132,21 @@ class CraqenOperations(NameVerbs, FileVerbs):
             raise FUSEError(errno.EOPNOTSUPP)
         if len(value) > XATTR_VALUE_BYTES_MAX:
             raise FUSEError(errno.E2BIG)
-        await self._meta.set_xattr(self._id(inode), name, value)
+        inode_id = self._id(inode)
+        self._inodes.get(inode_id).has_no_security = False
+        await self._meta.set_xattr(inode_id, name, value)
         self._changes += 1
+        if name == ACCESS_XATTR and ctx.uid != 0:
+            await self._leave_group(inode_id, ctx)
+
+    async def _leave_group(self, inode_id: int, ctx: pyfuse3.RequestContext) -> None:
+        """Who changes the permissions of a file of a group that he is not in takes its set-group
+        bit away (chmod(2))."""
+        inode = await self._meta.get_inode(inode_id)
+        if not inode.mode & stat.S_ISGID or inode.gid == ctx.gid:
+            return
+        if inode.gid not in pyfuse3.get_sup_groups(ctx.pid):
+            await self._set_attributes(inode_id, SetAttributes(mode=inode.mode & ~stat.S_ISGID))
 
     @verb
     async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> Sequence[XAttrNameT]:

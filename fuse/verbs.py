@@ -133,6 +133,7 @@ class OperationsBase(pyfuse3.Operations):
         await self._client.protect(inode_ids)
         for inode_id in inode_ids:
             if inode_id in self._inodes:
+                self._inodes.get(inode_id).has_no_security = False
                 self._notifier.inode(self._number(inode_id))
         for event in events:
             if event.kind != "entry" or event.parent_id not in self._inodes:
@@ -149,6 +150,7 @@ class OperationsBase(pyfuse3.Operations):
         inode_ids = list(self._inodes.ids())
         self._client.mark_stale(inode_ids)
         for inode_id in inode_ids:
+            self._inodes.get(inode_id).has_no_security = False
             self._notifier.inode(self._number(inode_id))
 
     async def _parent(self, inode: Inode) -> Inode:

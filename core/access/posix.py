@@ -1,13 +1,15 @@
 """File permissions as the kernel checks them: owner, group or others, root always. Pure.
 
-Knows inodes by mode, uid and gid alone. Rules: path_resolution(7), unlink(2), and the sticky bit of
-chmod(2).
+Knows inodes by mode, uid, gid and access control list alone. Rules: path_resolution(7), unlink(2),
+the sticky bit of chmod(2), acl(5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
+
+from .acl import permits
 
 READ, WRITE, SEARCH = 4, 2, 1
 _STICKY = 0o1000
@@ -20,6 +22,8 @@ class Node(NamedTuple):
     mode: int
     uid: int
     gid: int
+    acl: bytes = b""
+    """Its access control list, if it has one (acl.py)."""
 
 
 class Actor(NamedTuple):
@@ -34,6 +38,9 @@ class Actor(NamedTuple):
         decides, even if a later one gave more."""
         if self.uid == _ROOT:
             return True
+        if node.acl:
+            gids = {self.gid, *self.groups}
+            return permits(node.acl, node.uid, node.gid, self.uid, gids, wanted)
         if self.uid == node.uid:
             bits = node.mode >> 6
         elif node.gid == self.gid or node.gid in self.groups:

@@ -128,7 +128,7 @@ class Appends:
                 found.inode_id,
                 content,
                 attributes,
-                owner,
+                place.owner,
                 quota_ids=place.quota_ids,
             )
             return await swap_object(context, tx, place, inode)

@@ -3,7 +3,6 @@ tree are checked here."""
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 
 import msgspec
@@ -33,6 +32,7 @@ from .folders import (
     make_explicit,
     show,
 )
+from .inheritance import Inherited, inherited
 from .names import is_plain, meant, shown
 from .records import DirectoryEntry, Inode, InodeType, Owner, Versioning
 from .schema import (
@@ -170,24 +170,26 @@ class Files:
             if parent_id == ROOT_INODE_ID:
                 return await self._make_bucket(tx, name, kind, mode, uid, gid)
             stored = new_stored_name(name, directory=kind == InodeType.DIRECTORY)
-            owner_gid, bits = _inherit(parent, kind, gid, mode)
+            gets = inherited(parent, kind, mode, gid)
             versioning = await versioning_of(tx, bucket_of(parent))
             if kind == InodeType.DIRECTORY and versioning != Versioning.NEVER:
                 hidden = await find_hidden(tx, parent_id, stored[:-1])
                 if hidden is not None:
                     inode = await find_inode(tx, hidden)
-                    return await self._make_again(tx, inode, bits, uid, owner_gid)
+                    return await self._make_again(tx, inode, gets, uid)
             inode = new_inode(
                 context,
                 kind,
-                mode=bits,
+                mode=gets.mode,
                 uid=uid,
-                gid=owner_gid,
+                gid=gets.gid,
                 bucket_id=bucket_of(parent),
                 size=len(symlink_target),
                 parent_id=parent_id if kind == InodeType.DIRECTORY else 0,
                 name=name if kind == InodeType.DIRECTORY else b"",
                 quota_ids=parent.quota_ids,
+                access_acl=gets.access_acl,
+                default_acl=gets.default_acl,
             )
             inode = msgspec.structs.replace(
                 inode,
@@ -208,14 +210,20 @@ class Files:
 
         return await context.transact(make, ids=1)
 
-    async def _make_again(
-        self, tx: Transaction, hidden: Inode, mode: int, uid: int, gid: int
-    ) -> Inode:
+    async def _make_again(self, tx: Transaction, hidden: Inode, gets: Inherited, uid: int) -> Inode:
         """mkdir of a folder that still holds versions: the same one comes back, as if new."""
         context = self._context
         now = context.now_ns()
         inode = msgspec.structs.replace(
-            hidden, mode=mode & 0o7777, uid=uid, gid=gid, atime_ns=now, ctime_ns=now, birth_ns=now
+            hidden,
+            mode=gets.mode & 0o7777,
+            uid=uid,
+            gid=gets.gid,
+            atime_ns=now,
+            ctime_ns=now,
+            birth_ns=now,
+            access_acl=gets.access_acl,
+            default_acl=gets.default_acl,
         )
         inode = show(context, tx, inode)
         await make_explicit(tx, inode)
@@ -348,11 +356,3 @@ class Files:
 def _is_hidden(inode: Inode) -> bool:
     """Whether a folder is gone as far as the mount goes."""
     return inode.noncurrent and inode.type == InodeType.DIRECTORY
-
-
-def _inherit(parent: Inode, kind: InodeType, gid: int, mode: int) -> tuple[int, int]:
-    """Group and mode of something new: a setgid folder passes its group on, and itself to
-    folders."""
-    if parent.mode & stat.S_ISGID:
-        return parent.gid, mode | (stat.S_ISGID if kind == InodeType.DIRECTORY else 0)
-    return gid, mode

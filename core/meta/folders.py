@@ -20,6 +20,7 @@ from ..kv.store import ReadTransaction, Transaction
 from .accounts import Account, clear_limits
 from .accounts import Kind as AccountKind
 from .context import MetaContext
+from .inheritance import inherited
 from .records import Bucket, Inode, InodeType, Owner, Versioning
 from .schema import (
     ENTRY_EXPLICIT,
@@ -97,17 +98,20 @@ async def _new_directory(
     owner: Owner,
 ) -> Inode:
     parent = await find_inode(tx, parent_id)
+    gets = inherited(parent, InodeType.DIRECTORY, owner.directory_mode, owner.gid)
     return new_inode(
         context,
         InodeType.DIRECTORY,
-        mode=owner.directory_mode,
+        mode=gets.mode,
         uid=owner.uid,
-        gid=owner.gid,
+        gid=gets.gid,
         bucket_id=bucket_id,
         parent_id=parent_id,
         name=name,
         explicit=False,
         quota_ids=parent.quota_ids,
+        access_acl=gets.access_acl,
+        default_acl=gets.default_acl,
     )
 
 

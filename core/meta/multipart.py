@@ -268,7 +268,7 @@ class Multipart:
                 bucket_id,
                 content,
                 attributes,
-                owner,
+                place.owner,
                 quota_ids=place.quota_ids,
                 holders=holders,
             )

@@ -22,6 +22,7 @@ from .folders import (
     make_explicit,
     prune_all,
 )
+from .inheritance import owner_in
 from .object_lookup import find_object
 from .object_removal import remove_object
 from .records import (
@@ -74,8 +75,9 @@ class Place(NamedTuple):
     entry: Entry | None
     """What is there now."""
     old: Inode | None
+    owner: Owner
+    """Of what is put there, and the folders with a quota that it counts for."""
     quota_ids: tuple[int, ...] = ()
-    """Of what is put there."""
 
 
 async def find_place(
@@ -103,10 +105,12 @@ async def find_place(
         present = directory if directory.explicit else None
     if conditions is not NO_CONDITIONS:
         check_conditions(conditions, present, what)
-    quota_ids: tuple[int, ...] = ()
-    if bucket.has_quota_folders:
-        quota_ids = (await find_inode(tx, directory_id)).quota_ids
-    return Place(Slot(bucket.versioning, directory_id, name), in_folder, entry, old, quota_ids)
+    slot = Slot(bucket.versioning, directory_id, name)
+    if not (bucket.has_quota_folders or bucket.folders_pass_on):
+        return Place(slot, in_folder, entry, old, owner)
+    parent = await find_inode(tx, directory_id)
+    owner = owner_in(parent, owner)
+    return Place(slot, in_folder, entry, old, owner, parent.quota_ids)
 
 
 async def swap_object(
@@ -179,7 +183,7 @@ class Objects:
                 found.inode_id,
                 content,
                 attributes,
-                owner,
+                place.owner,
                 quota_ids=place.quota_ids,
             )
             return await swap_object(context, tx, place, inode)
@@ -212,7 +216,7 @@ class Objects:
             content = await content_of(tx, source)
             given = _copied_attributes(source, attributes)
             inode = await make_object_inode(
-                context, tx, found.inode_id, content, given, owner, quota_ids=place.quota_ids
+                context, tx, found.inode_id, content, given, place.owner, quota_ids=place.quota_ids
             )
             if inode.object is not None and inode.object.part_count:
                 for number, value in await tx.get_range(*part_sizes_range(source.inode_id)):

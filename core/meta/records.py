@@ -179,6 +179,11 @@ class Inode(Record, frozen=True):
     quota_ids: tuple[int, ...] = ()
     """The folders with a quota that it counts for, the nearest first; of such a folder, itself
     first. What is made in a folder has those of the folder."""
+    access_acl: bytes = b""
+    """Who else may do what (core/access/acl.py); the mode's group bits are its mask then. b"": the
+    mode says it all."""
+    default_acl: bytes = b""
+    """Folders only: what is made in it begins with this list."""
 
     @property
     def lives(self) -> bool:
@@ -245,6 +250,8 @@ class Bucket(Record, frozen=True):
     """Versions may be locked. Never taken back; versioning stays enabled with it."""
     has_quota_folders: bool = False
     """Some folder has, or had, a quota of its own."""
+    folders_pass_on: bool = False
+    """Some folder passes on, or passed on, its group or a list (core/meta/inheritance.py)."""
 
 
 class WriteConditions(msgspec.Struct, frozen=True, gc=False):
@@ -306,6 +313,8 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     gid: int = 0
     file_mode: int = 0o644
     directory_mode: int = 0o755
+    file_acl: bytes = b""
+    """The access control list of a file."""
 
 
 class Trail(msgspec.Struct, frozen=True, gc=False):

@@ -46,6 +46,7 @@ from .records import (
     WritePlan,
 )
 from .trail_store import TrailStore
+from .xattr_store import XattrStore
 
 
 class ObjectStore(Protocol):
@@ -358,7 +359,7 @@ class ObjectStore(Protocol):
     async def usage(self, bucket: str | None = None) -> Usage: ...
 
 
-class FileStore(Protocol):
+class FileStore(XattrStore, Protocol):
     """Inodes and names: what the file door calls. Permission bits are the caller's (the kernel's)
     to check."""
 
@@ -429,24 +430,6 @@ class FileStore(Protocol):
         """Entries behind cursor *after*, with their inodes, names as POSIX shows them; without
         ``.`` and ``..``."""
         ...
-
-    async def get_xattr(self, inode_id: int, name: bytes) -> bytes:
-        """Raises NotFoundError."""
-        ...
-
-    async def set_xattr(
-        self,
-        inode_id: int,
-        name: bytes,
-        value: bytes,
-        *,
-        create: bool = False,
-        replace: bool = False,
-    ) -> None: ...
-
-    async def list_xattrs(self, inode_id: int) -> list[bytes]: ...
-
-    async def remove_xattr(self, inode_id: int, name: bytes) -> None: ...
 
     async def read_inline(self, inode_id: int) -> tuple[Inode, bytes | None]:
         """The inode and, if its content is inline, all of it, from one snapshot."""

@@ -123,6 +123,8 @@ def new_inode(
     name: bytes = b"",
     explicit: bool = True,
     quota_ids: tuple[int, ...] = (),
+    access_acl: bytes = b"",
+    default_acl: bytes = b"",
 ) -> Inode:
     """A new inode with a fresh id and the present time."""
     now = context.now_ns()
@@ -143,6 +145,8 @@ def new_inode(
         explicit=explicit,
         bucket_id=bucket_id,
         quota_ids=quota_ids,
+        access_acl=access_acl,
+        default_acl=default_acl,
     )
 
 
@@ -199,6 +203,7 @@ async def make_object_inode(
         bucket_id=bucket_id,
         size=content.size,
         quota_ids=quota_ids,
+        access_acl=owner.file_acl,
     )
     inode = msgspec.structs.replace(
         inode, object=msgspec.structs.replace(attributes, etag_generation=0)

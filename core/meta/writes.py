@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..access.acl import with_mode
 from ..crypt.pages import stored_range
 from ..errors import ConflictError, InvalidArgumentError, IsDirectoryError
 from ..kv.store import ReadTransaction, Transaction
@@ -31,6 +32,7 @@ from .extents import (
     with_extent,
 )
 from .locks import check_unlocked
+from .passing import note_passing
 from .records import (
     OPEN_ENDED,
     CopyOut,
@@ -295,6 +297,11 @@ class Writes:
                 holder = holder_of(inode)._replace(uid=changes.uid)
                 inode = await count_elsewhere(context, tx, inode, holder)
             inode = msgspec.structs.replace(inode, **fields)
+            if changes.mode is not None:
+                if inode.access_acl:
+                    acl = with_mode(inode.access_acl, changes.mode)
+                    inode = msgspec.structs.replace(inode, access_acl=acl)
+                await note_passing(tx, inode)
             put_inode(tx, inode)
             if inode.type == InodeType.DIRECTORY and changes.mtime_ns is not None:
                 # A folder's time has a key of its own, which the next change of entries writes

@@ -113,7 +113,7 @@ class FileRights:
 
 
 def _node(inode: Inode) -> Node:
-    return Node(inode.mode, inode.uid, inode.gid)
+    return Node(inode.mode, inode.uid, inode.gid, inode.access_acl)
 
 
 def _nodes(directories: Iterable[Inode]) -> list[Node]:

@@ -207,8 +207,36 @@ def test_extended_attributes(folder: Path) -> None:
     with refused(errno.ENODATA):
         os.removexattr(path, "user.one")
     assert os.listxattr(path) == ["user.big"]
+    os.setxattr(path, "security.craqen", b"1")
+    assert os.getxattr(path, "security.craqen") == b"1"
+    os.removexattr(path, "security.craqen")
+    with refused(errno.ENODATA):
+        os.getxattr(path, "security.craqen")
     with refused(errno.EOPNOTSUPP):
-        os.setxattr(path, "security.craqen", b"1")
+        os.setxattr(path, "system.craqen", b"1")
+
+
+def test_attributes_change_the_time_of_the_inode_alone(folder: Path) -> None:
+    path = folder / "file"
+    path.write_bytes(b"")
+    before = path.stat()
+    os.setxattr(path, "user.one", b"1")
+    after = path.stat()
+    assert after.st_ctime_ns > before.st_ctime_ns
+    assert after.st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_capability_goes_with_the_first_write(folder: Path) -> None:
+    path = folder / "program"
+    path.write_bytes(b"x")
+    path.write_bytes(b"y")  # the mount has looked for one by now
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    os.setxattr(path, "security.capability", capability)
+    assert os.getxattr(path, "security.capability") == capability
+    with path.open("ab") as file:
+        file.write(b"z")
+    with refused(errno.ENODATA):
+        os.getxattr(path, "security.capability")
 
 
 def test_mapped_memory(folder: Path) -> None:

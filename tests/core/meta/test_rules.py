@@ -10,6 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from craqen.core.access.acl import DEFAULT_XATTR
+from craqen.core.access.acl import Entry as AclEntry
+from craqen.core.access.acl import encode as encode_list
 from craqen.core.clock import ManualClock
 from craqen.core.errors import (
     AlreadyExistsError,
@@ -19,6 +22,7 @@ from craqen.core.errors import (
     InvalidArgumentError,
     InvalidPartError,
     InvalidPartOrderError,
+    NoSpaceError,
     NotDirectoryError,
     NotEmptyError,
     NotFoundError,
@@ -653,6 +657,50 @@ def test_xattrs(run: Callable[[Scenario], None]) -> None:
         assert await w.store.get_xattr(number, b"user.a") == b"1"
         with pytest.raises(NotFoundError):
             await w.store.get_xattr(number, b"user.b")
+
+    run(scenario)
+
+
+def test_attributes_are_no_more_than_can_be_listed(run: Callable[[Scenario], None]) -> None:
+    async def scenario(w: World) -> None:
+        number = (await w.make(w.bucket_id, b"f")).inode_id
+        name = b"user." + b"x" * 240
+        fitting = 263  # of 249 bytes each, beside the names of the two lists
+        for count in range(fitting):
+            await w.store.set_xattr(number, name + b"%03d" % count, b"")
+        with pytest.raises(NoSpaceError, match="too many"):
+            await w.store.set_xattr(number, name + b"%03d" % fitting, b"")
+        names = await w.store.list_xattrs(number)
+        assert len(names) == fitting
+        await w.store.set_xattr(number, names[0], b"one that is there can be changed")
+
+    run(scenario)
+
+
+SHARED = encode_list(
+    [AclEntry(1, 7), AclEntry(2, 7, 4711), AclEntry(4, 5), AclEntry(16, 7), AclEntry(32, 0)]
+)
+
+
+def test_s3_inherits_what_a_folder_passes_on(run: Callable[[Scenario], None]) -> None:
+    async def scenario(w: World) -> None:
+        await w.put(b"d/before")
+        folder = (await w.store.lookup(w.bucket_id, b"d")).inode_id
+        await w.store.set_attributes(folder, SetAttributes(mode=0o2775, gid=99))
+        await w.store.set_xattr(folder, DEFAULT_XATTR, SHARED)
+        await w.put(b"d/sub/key")
+        await w.put(b"d/key")
+        await w.put(b"other")
+        below = await w.store.lookup(folder, b"sub")
+        assert (below.gid, below.mode) == (99, 0o2750)
+        assert below.default_acl == SHARED
+        for parent, name in ((folder, b"key"), (below.inode_id, b"key")):
+            inode = await w.store.lookup(parent, name)
+            assert (inode.gid, inode.mode) == (99, 0o640)
+            assert inode.access_acl
+            assert not inode.default_acl
+        assert not (await w.store.lookup(w.bucket_id, b"other")).access_acl
+        assert not (await w.store.lookup(folder, b"before")).access_acl
 
     run(scenario)
 
