@@ -194,6 +194,17 @@ class GatewayOptions:
         "policies, file permissions (posix), or both of them.",
         choices=("policy", "posix", "both"),
     )
+    audit_log: str = option(
+        "",
+        "File that gets a line of JSON for each request to S3, IAM and STS, in the shape of "
+        "CloudTrail's records. Empty: there is no audit log.",
+    )
+    audit_log_mebibytes: int = option(
+        100, "Size at which a new audit log is begun.", minimum=1, maximum=1_048_576
+    )
+    audit_log_files: int = option(
+        10, "Full audit logs that are kept: .1 (the newest), .2, …", minimum=1, maximum=10_000
+    )
     uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
     gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
 

@@ -8,6 +8,7 @@ import logging
 import time
 
 from ..core.errors import CraqenError, DataLossError, NotFoundError
+from .audit.auditor import Auditor
 from .auth.credentials import NOBODY
 from .auth.request import SignedRequest
 from .bucket_guard import check_owners, check_payer, tell_browsers
@@ -16,6 +17,7 @@ from .exchange import Exchange, Services
 from .handlers import HANDLERS
 from .headers import Headers, fold_headers
 from .iam.service import is_query_call
+from .iam.trace import CallTrace
 from .operations import FORM_UPLOAD, PREFLIGHTS
 from .protocol import Incoming
 from .reply import Reply, Sent, ServerHead, error_reply, new_request_id
@@ -29,7 +31,16 @@ _log = logging.getLogger("craqen.gateway")
 class _Request:
     """How far a request has come: what its answer needs to know, whichever way it went."""
 
-    __slots__ = ("answer_headers", "exchange", "id", "incoming", "raw_path", "route")
+    __slots__ = (
+        "answer_headers",
+        "call",
+        "error",
+        "exchange",
+        "id",
+        "incoming",
+        "raw_path",
+        "route",
+    )
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming
@@ -37,6 +48,9 @@ class _Request:
         self.raw_path = ""
         self.route: Route | None = None
         self.exchange: Exchange | None = None
+        self.call: CallTrace | None = None
+        """Set for IAM and STS."""
+        self.error: S3Error | None = None
         self.answer_headers: dict[str, str] = {}
         """What the answer says besides, if it comes before there is an exchange."""
 
@@ -44,17 +58,44 @@ class _Request:
 class Application:
     """Answers requests: the ``Endpoint`` of all connections of a worker."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, auditor: Auditor | None = None) -> None:
+        """*auditor*: None: no request is audited."""
         self._services = services
+        self._auditor = auditor
         self.head: ServerHead = services.head
 
     async def handle(self, incoming: Incoming) -> Sent:
         """Answer one request. Errors become S3 error documents here and nowhere else."""
         request = _Request(incoming)
+        if self._auditor is not None:
+            return await self._answer_audited(request, self._auditor)
         try:
             return await self._answer(request)
         except ConnectionError:
             return Sent(0, keep_alive=False)  # the client is gone
+
+    async def _answer_audited(self, request: _Request, auditor: Auditor) -> Sent:
+        """Also a request that is cancelled, or whose client goes away, may have changed
+        something: there is a record of each."""
+        began_ns = time.time_ns()
+        sent = Sent(0, keep_alive=False)
+        try:
+            sent = await self._answer(request)
+        except ConnectionError:
+            pass
+        finally:
+            error = request.error
+            auditor.note(
+                request.incoming,
+                request.id,
+                began_ns,
+                sent.status,
+                route=request.route,
+                exchange=request.exchange,
+                call=request.call,
+                error=("", "") if error is None else (error.code, error.message),
+            )
+        return sent
 
     async def _answer(self, request: _Request) -> Sent:
         """Raises ConnectionError if the client is gone."""
@@ -90,7 +131,10 @@ class Application:
             if bucket:
                 return await self._visit(request, headers, bucket)
         if is_query_call(message.method, raw_path, headers):
-            return await services.control.answer(request.incoming, signed, time.time(), request.id)
+            call = request.call = CallTrace()
+            return await services.control.answer(
+                request.incoming, signed, time.time(), request.id, call
+            )
         route = request.route = services.router.route(message.method, raw_path, raw_query, headers)
         if route.operation in PREFLIGHTS:
             return await self._preflight(route, headers)
@@ -176,6 +220,7 @@ class Application:
         return Sent(reply.status, keep_alive=reply.keep_alive, finish=finish)
 
     def _fail(self, request: _Request, error: S3Error) -> Sent:
+        request.error = error
         reply = error_reply(error, request.raw_path, request.id, self.head)
         if request.incoming.message.method == "HEAD":
             reply.body = b""

@@ -10,15 +10,19 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 from ..core.client.connect import Client, connect
 from ..core.clock import SystemClock
 from ..core.errors import ConfigError, OperatorError
 from ..core.identity.records import FIRST_ACCOUNT_ID
 from ..core.identity.store import IdentityStore
+from ..core.limits import MIB
 from ..core.options import Config
 from .access.authorizer import PolicyAuthorizer
 from .app import Application
+from .audit.auditor import Auditor
+from .audit.log import AuditFile
 from .auth.authenticator import Authenticator
 from .auth.credential_file import ROOT_NAME, FileCredentialStore
 from .auth.store_credentials import StoreCredentials
@@ -52,12 +56,16 @@ async def run_worker(config: Config, number: int, ready: Callable[[str], None]) 
     credentials = FileCredentialStore(
         config.credentials_file, uid=config.gateway.uid, gid=config.gateway.gid
     )
+    audit = _open_audit_log(config)
     _raise_descriptor_limit()
     client = await connect(config, f"gateway {number}")
     try:
+        services = await _services(config, client, credentials)
+        region, host_id = services.region, services.head.host_id
         endpoint = RunningEndpoint(
-            await _services(config, client, credentials),
+            services,
             None if certificates is None else certificates.context,
+            auditor=None if audit is None else Auditor(audit, region, host_id),
         )
         loop.add_signal_handler(signal.SIGHUP, _reload, credentials, certificates)
         await endpoint.start(_listen(config))
@@ -67,6 +75,8 @@ async def run_worker(config: Config, number: int, ready: Callable[[str], None]) 
         return code
     finally:
         await client.close()
+        if audit is not None:
+            audit.close()
 
 
 class RunningEndpoint:
@@ -77,10 +87,13 @@ class RunningEndpoint:
         services: Services,
         context: ssl.SSLContext | None = None,
         *,
+        auditor: Auditor | None = None,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._context = context
-        self._server = GatewayServer(Application(services), connections_max=connections_max)
+        self._server = GatewayServer(
+            Application(services, auditor), connections_max=connections_max
+        )
         self._listening: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -143,6 +156,15 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         object_ownership=options.object_ownership,
         access_mode=options.access_mode,
     )
+
+
+def _open_audit_log(config: Config) -> AuditFile | None:
+    """None if there is to be none. Raises ConfigError."""
+    options = config.gateway
+    if not options.audit_log:
+        return None
+    path = Path(options.audit_log)
+    return AuditFile(path, options.audit_log_mebibytes * MIB, options.audit_log_files)
 
 
 def _listen(config: Config) -> socket.socket:

@@ -12,9 +12,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
 from ...core import errors as core
-from ...core.identity.records import Identity, Principal
+from ...core.identity.records import Principal
 from ...core.identity.store import IdentityStore
 from ..auth.authenticator import Authenticator
+from ..auth.credentials import Credentials
 from ..auth.request import SignedRequest
 from ..errors import S3Error
 from ..headers import Headers
@@ -35,6 +36,7 @@ from .query import (
     parse_form,
 )
 from .rights import ControlRights
+from .trace import CallTrace
 
 OPERATIONS: dict[str, Operation] = {
     **holders.OPERATIONS,
@@ -102,14 +104,20 @@ class QueryService:
         self._authenticator = authenticator
 
     async def answer(
-        self, incoming: Incoming, signed: SignedRequest, now_seconds: float, request_id: str
+        self,
+        incoming: Incoming,
+        signed: SignedRequest,
+        now_seconds: float,
+        request_id: str,
+        trace: CallTrace,
     ) -> Reply:
-        """Answer one call. Errors become documents here. Raises ConnectionError if the client is
-        gone."""
+        """Answer one call, and note in *trace* what becomes of it. Errors become documents here.
+        Raises ConnectionError if the client is gone."""
         service, status = IAM, 200
         try:
             body = await _read(incoming, signed.headers)
-            parameters = Parameters(parse_form(body))
+            trace.parameters = parse_form(body)
+            parameters = Parameters(trace.parameters)
             action = parameters.need("Action")
             operation = OPERATIONS.get(action)
             if operation is None:
@@ -118,33 +126,37 @@ class QueryService:
                     "InvalidAction",
                     f"Could not find operation {action[:128]} for version {version}",
                 )
-            service = operation.service
-            identity = await self._identity(signed, body, operation, now_seconds)
+            service = trace.service = operation.service
+            trace.action = action
+            credentials = await self._credentials(signed, body, operation, now_seconds)
+            identity = trace.identity = credentials.identity
+            trace.access_key = credentials.access_key
             call = Call(self._store, self._rights, self._issuers, identity, parameters, now_seconds)
             answer = await self._carry_out(action, operation, call)
             document = answer_document(service, action, answer, request_id)
         except (QueryError, S3Error, core.CraqenError) as error:
             failure = _failure(error)
             status = failure.status
+            trace.error_code, trace.error_message = failure.code, failure.message
             document = failure_document(service, failure, request_id)
         headers = {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}
         return Reply(status, headers, document)
 
-    async def _identity(
+    async def _credentials(
         self, signed: SignedRequest, body: bytes, operation: Operation, now_seconds: float
-    ) -> Identity:
+    ) -> Credentials:
         authentication = await self._authenticator.authenticate_query(
             signed,
             now_seconds,
             body_sha256=hashlib.sha256(body).hexdigest(),
             services=(operation.service,),
         )
-        identity = authentication.credentials.identity
-        if identity.principal is Principal.ANONYMOUS and not operation.unsigned:
+        credentials = authentication.credentials
+        if credentials.identity.principal is Principal.ANONYMOUS and not operation.unsigned:
             raise QueryError(
                 "MissingAuthenticationToken", "Request is missing Authentication Token", status=403
             )
-        return identity
+        return credentials
 
     async def _carry_out(self, action: str, operation: Operation, call: Call) -> Answer | None:
         if operation.resource is not None:

@@ -29,6 +29,8 @@ from craqen.core.meta.local import LocalMetaStore
 from craqen.core.meta.schema import session_range
 from craqen.core.options import MetaOptions
 from craqen.gateway.access.authorizer import PolicyAuthorizer
+from craqen.gateway.audit.auditor import Auditor
+from craqen.gateway.audit.log import AuditFile
 from craqen.gateway.auth.authenticator import Authenticator
 from craqen.gateway.auth.store_credentials import StoreCredentials
 from craqen.gateway.bucket_info import BucketCache
@@ -70,9 +72,11 @@ class Gateway:
         connections_max: int,
         removal_grace_seconds: float,
         keeper: KeyKeeper | None = None,
+        audit: AuditFile | None = None,
     ) -> None:
         self.keeper = keeper
         """Who keeps keys, if not ``keys``."""
+        self.audit = audit
         self.data = FaultyDataStore(folder)
         self.folder = folder
         self.port = 0
@@ -134,7 +138,10 @@ class Gateway:
                 notification_targets=frozenset({"hook"}),
             )
             endpoint = RunningEndpoint(
-                services, self._context, connections_max=self._connections_max
+                services,
+                self._context,
+                auditor=None if self.audit is None else Auditor(self.audit, REGION, "host"),
+                connections_max=self._connections_max,
             )
             listener = socket.create_server(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
@@ -240,9 +247,10 @@ def running_gateway(
     connections_max: int = CONNECTIONS_MAX,
     removal_grace_seconds: float = 60.0,
     keeper: KeyKeeper | None = None,
+    audit: AuditFile | None = None,
 ) -> Iterator[Gateway]:
     """A gateway that keeps its segments in *folder*."""
-    gateway = Gateway(folder, context, connections_max, removal_grace_seconds, keeper)
+    gateway = Gateway(folder, context, connections_max, removal_grace_seconds, keeper, audit)
     gateway.start()
     try:
         yield gateway
