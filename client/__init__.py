@@ -13,13 +13,18 @@ from __future__ import annotations
 from .async_files import AsyncFile
 from .async_store import AsyncStore, connect_async
 from .files import StoreFile
+from .kv_cache import AsyncKvCache, KvCacheUsage
+from .kv_cache_sync import KvCache
 from .records import DirectoryEntry, Read, Stat, Write
 from .store import Store, connect
 
 __all__ = [
     "AsyncFile",
+    "AsyncKvCache",
     "AsyncStore",
     "DirectoryEntry",
+    "KvCache",
+    "KvCacheUsage",
     "Read",
     "Stat",
     "Store",

@@ -73,6 +73,11 @@ class AsyncStore(AsyncBatches):
         os.umask(umask)
         self._umask = umask
 
+    @property
+    def client(self) -> Client:
+        """The connection below, for the parts of this package that need more than files."""
+        return self._client
+
     async def start(self) -> None:
         """Follow the changes that others make. Raises CraqenError."""
         await self._follower.start()

@@ -77,6 +77,16 @@ class FastReads:
             return length
         return length if self._from_blocks(extents, offset, into, inode.generation) else None
 
+    def read_extent(self, extent: Extent, into: memoryview) -> bool:
+        """Fill *into* with the *extent* of a segment that never changes, as long as that is.
+        False: it cannot be done here, ask the store."""
+        length = len(into)
+        if length <= CHECKSUM_PAGE_BYTES and self._from_page(
+            (extent,), extent.file_offset, into, length, 0
+        ):
+            return True
+        return self._from_blocks((extent,), extent.file_offset, into, 0)
+
     def _from_page(
         self,
         extents: Sequence[Extent],
