@@ -1,0 +1,30 @@
+"""The programs of examples/ run as their first lines say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def _run(name: str, config: str) -> list[str]:
+    words = [sys.executable, str(EXAMPLES / name), config]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_kv_cache(config: str) -> None:
+    assert _run("kv_cache.py", config) == [
+        "0 blocks were there, 12 were computed",
+        "12 blocks were there, 0 were computed",
+        "6 blocks were there, 6 were computed",
+    ]
+
+
+def test_fsspec_files(config: str) -> None:
+    lines = _run("fsspec_files.py", config)
+    assert lines[0].startswith("/fsspec-example/tables/cats.csv ")
+    assert lines[1] == "4.05 kg on average"
