@@ -1,4 +1,4 @@
-"""``craqen mount``: the store as a file system, in the foreground."""
+"""``craqen mount``: the store as a file system, in the foreground or in the background."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from ..core.errors import MissingDependencyError
 from ..core.options import Config
@@ -32,6 +33,16 @@ class MountCommand:
         parser.add_argument(
             "--read-only", action="store_true", help="refuse every change (mount.read_only)"
         )
+        parser.add_argument(
+            "--background",
+            action="store_true",
+            help="return once it serves; it is started again if it dies",
+        )
+        parser.add_argument(
+            "--log",
+            metavar="FILE",
+            help="of a mount in the background (default: beside others)",
+        )
 
     def run(self, arguments: argparse.Namespace, config: Config) -> int:
         """Serve; return 0 once unmounted. Raises MissingDependencyError, and what mounting does."""
@@ -47,8 +58,24 @@ class MountCommand:
             read_only=config.mount.read_only or arguments.read_only,
         )
         mount_point = os.path.abspath(arguments.mount_point)
+        if arguments.background:
+            return _in_background(arguments, mount_point, config)
         uvloop.run(_serve(mount_point, replace(config, mount=options)))
         return 0
+
+
+def _in_background(arguments: argparse.Namespace, mount_point: str, config: Config) -> int:
+    from .background import log_path, start
+
+    words = ["mount", mount_point]
+    words += ["--config", arguments.config] if arguments.config else []
+    words += ["--path", arguments.path] if arguments.path is not None else []
+    words += ["--read-only"] if arguments.read_only else []
+    log = Path(arguments.log) if arguments.log else log_path(config.run_folder, mount_point)
+    code = start(words, log)
+    if code == 0:
+        print(f"mounted at {mount_point}; log: {log}; unmount: fusermount3 -u {mount_point}")
+    return code
 
 
 async def _serve(mount_point: str, config: Config) -> None:
