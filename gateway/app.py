@@ -77,7 +77,7 @@ class Application:
     async def _answer_audited(self, request: _Request, auditor: Auditor) -> Sent:
         """Also a request that is cancelled, or whose client goes away, may have changed
         something: there is a record of each."""
-        began_ns = time.time_ns()
+        began_ns, began = time.time_ns(), time.monotonic_ns()
         sent = Sent(0, keep_alive=False)
         try:
             sent = await self._answer(request)
@@ -89,6 +89,7 @@ class Application:
                 request.incoming,
                 request.id,
                 began_ns,
+                time.monotonic_ns() - began,
                 sent.status,
                 route=request.route,
                 exchange=request.exchange,

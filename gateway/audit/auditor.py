@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import logging
 import uuid
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from .record import render
 
 if TYPE_CHECKING:
     from ..exchange import Exchange
+
+_log = logging.getLogger("craqen.gateway")
 
 _NO_TLS = ("", "")
 _NO_PARAMETERS: dict[str, str] = {}
@@ -36,6 +38,7 @@ class Auditor:
         incoming: Incoming,
         request_id: str,
         began_ns: int,
+        elapsed_ns: int,
         status: int,
         *,
         route: Route | None,
@@ -43,7 +46,31 @@ class Auditor:
         call: CallTrace | None,
         error: tuple[str, str],
     ) -> None:
-        """The request was answered with *status* (0: not at all). *error*: code and message."""
+        """The request was answered with *status* (0: not at all). *error*: code and message.
+
+        Never raises: an answer that is given is not taken back for the sake of its record.
+        """
+        try:
+            facts = self._facts(
+                incoming, request_id, began_ns, elapsed_ns, status, route, exchange, call, error
+            )
+            self.file.write(render(facts, str(uuid.uuid4())))
+        except Exception:
+            _log.exception("request %s: no audit record could be made", request_id)
+            self.file.lost += 1
+
+    def _facts(
+        self,
+        incoming: Incoming,
+        request_id: str,
+        began_ns: int,
+        elapsed_ns: int,
+        status: int,
+        route: Route | None,
+        exchange: Exchange | None,
+        call: CallTrace | None,
+        error: tuple[str, str],
+    ) -> Facts:
         headers = fold_headers(incoming.message.raw_headers)
         identity, access_key, bucket_account = None, "", ""
         service, operation, bucket, key, parameters = S3, "", "", "", _NO_PARAMETERS
@@ -62,11 +89,11 @@ class Auditor:
             operation, bucket, parameters = _of_route(route)
             key = route.key.decode("utf-8", "replace")
         auth_method, version = _signing(incoming.message.path, headers.get("authorization", ""))
-        facts = Facts(
+        return Facts(
             request_id,
             self._host_id,
             began_ns,
-            time.time_ns() - began_ns,
+            elapsed_ns,
             self._region,
             service,
             operation,
@@ -85,7 +112,6 @@ class Auditor:
             *error,
             _received(incoming, exchange, headers),
         )
-        self.file.write(render(facts, str(uuid.uuid4())))
 
 
 def _account_of(owner: str, identity: Identity) -> str:
@@ -98,7 +124,7 @@ def _account_of(owner: str, identity: Identity) -> str:
 def _received(incoming: Incoming, exchange: Exchange | None, headers: Headers) -> int:
     """Bytes of the body that arrived."""
     if exchange is not None and exchange.receiver is not None:
-        return int(headers["content-length"]) - exchange.receiver.remaining_bytes
+        return int(headers.get("content-length", "0")) - exchange.receiver.remaining_bytes
     return incoming.content.total_bytes
 
 

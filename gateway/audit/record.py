@@ -7,6 +7,7 @@ parameter or a form field that nothing here names is not written, so no secret c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -33,7 +34,6 @@ _HEADERS = frozenset(
         "x-amz-grant-read-acp",
         "x-amz-grant-write",
         "x-amz-grant-write-acp",
-        "x-amz-mfa-delete",
         "x-amz-object-lock-legal-hold",
         "x-amz-object-lock-mode",
         "x-amz-object-lock-retain-until-date",
@@ -48,6 +48,9 @@ _HEADERS = frozenset(
         "x-amz-write-offset-bytes",
     }
 )
+_LIST_FIELD = re.compile(r"(?:(?:member|entry)\.\d{1,4}(?:\.(?:Key|Value|key|value|arn))?)?")
+"""What may follow the dot in the name of a form's field: a part of a list."""
+
 _FORM = frozenset(
     {
         "AccessKeyId",
@@ -220,7 +223,8 @@ def _request_parameters(facts: Facts) -> dict[str, str] | None:
         found |= {name: _text(value) for name, value in facts.headers.items() if name in _HEADERS}
     else:
         for name, value in facts.parameters.items():
-            if name.partition(".")[0] in _FORM:
+            stem, _, rest = name.partition(".")
+            if stem in _FORM and _LIST_FIELD.fullmatch(rest):
                 found[name[0].lower() + name[1:]] = _text(value)
     return found or None
 

@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from craqen.core.errors import ConfigError
+from craqen.gateway.audit.auditor import Auditor
+from craqen.gateway.audit.facts import Facts
 from craqen.gateway.audit.log import AuditFile
+from craqen.gateway.audit.record import render
 
 WRITERS = 4
 LINES_EACH = 300
@@ -109,3 +113,47 @@ def test_a_path_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "other")
     with pytest.raises(ConfigError, match=r"gateway\.audit_log"):
         AuditFile(tmp_path / "link", 1000, 2)
+
+
+def _facts(service: str, headers: dict[str, str], parameters: dict[str, str]) -> Facts:
+    return Facts(
+        *("id", "host", 0, 0, "r", service, "DeleteObject", headers, "", None, "", "", ""),
+        ("", ""),
+        *("bucket", "", "key", parameters, 204, "", "", 0),
+    )
+
+
+def test_one_time_codes_are_not_written() -> None:
+    facts = _facts("s3", {"x-amz-mfa-delete": "serial 123456", "x-amz-acl": "private"}, {})
+    record = render(facts, "event")
+    assert b"123456" not in record
+    assert b"private" in record
+
+
+def test_names_of_form_fields_are_not_the_client_s_to_choose() -> None:
+    parameters = {
+        "Tags." + "x" * 50_000: "1",
+        "PolicyArns.member.1.arn": "arn:aws:iam::aws:policy/One",
+        "UserName": "somebody",
+        "UserName.secret words": "2",
+    }
+    record = render(_facts("iam", {}, parameters), "event")
+    said = json.loads(record)["requestParameters"]
+    assert said == {
+        "policyArns.member.1.arn": "arn:aws:iam::aws:policy/One",
+        "userName": "somebody",
+    }
+
+
+def test_a_record_that_cannot_be_made_takes_no_answer_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = AuditFile(tmp_path / "audit.json", 1000, 1)
+    auditor = Auditor(audit, "region", "host")
+    auditor.note(
+        *(None, "R1", 0, 0, 200),  # type: ignore[arg-type]  # no request at all
+        **{"route": None, "exchange": None, "call": None, "error": ("", "")},  # type: ignore[arg-type]
+    )
+    audit.close()
+    assert audit.lost == 1
+    assert "request R1: no audit record could be made" in caplog.text
