@@ -10,11 +10,13 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
+
+import msgspec
 
 from craqen.core.chunks import changes
 from craqen.core.chunks.allocator import Allocator
@@ -50,6 +52,8 @@ from .scenarios import SCENARIOS
 from .target import SimulatedTarget
 
 SEEDS_MAX = 2000
+NAME_LETTERS = 27
+SEEN_LETTERS_MAX = 90
 _FAULTY = (
     "crashes-3",
     "detector-3",
@@ -475,6 +479,24 @@ def _no_fencing() -> Sequence[Change]:
     return [(SimulatedNode, "_holds_lease", holds)]
 
 
+def _leaves_while_serving() -> Sequence[Change]:
+    def have_stopped(self: Membership, node_ids: Iterable[int]) -> bool:
+        return True
+
+    return [(Membership, "_have_stopped", have_stopped)]
+
+
+def _serves_unrenewed() -> Sequence[Change]:
+    original = SimulatedNode._take
+
+    def take(
+        self: SimulatedNode, reply: HeartbeatReply, table: RoutingTable | None, sent: float
+    ) -> None:
+        original(self, msgspec.structs.replace(reply, renews=True), table, sent)
+
+    return [(SimulatedNode, "_take", take)]
+
+
 def _no_fence() -> Sequence[Change]:
     def may_write(self: KeyValues, owner: str, epoch: int, table: RoutingTable) -> bool:
         return True
@@ -646,6 +668,18 @@ MUTATIONS = (
         ("self-fencing", "detector-3", "partitions"),
     ),
     Mutation(
+        "leaves-while-serving",
+        "A live node's target is taken out of its chain while the node may go on serving it.",
+        _leaves_while_serving,
+        ("links", "shutdown", "everything"),
+    ),
+    Mutation(
+        "serves-unrenewed",
+        "A node takes an answer that does not renew its lease for one that does.",
+        _serves_unrenewed,
+        ("links", "shutdown", "everything"),
+    ),
+    Mutation(
         "no-fence",
         "A manager writes the table without looking whether it is still the primary.",
         _no_fence,
@@ -660,28 +694,63 @@ MUTATIONS = (
 )
 
 
-def _caught(name: str) -> tuple[str, int, str, float]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one mutation."""
+
+    name: str
+    seeds: int
+    """How many it took; 0: it was not caught."""
+    error: str
+    seconds: float
+
+    def line(self) -> str:
+        """One row of the table."""
+        found = f"{self.seeds:5} seeds" if self.seeds else "NOT CAUGHT"
+        lines = self.error.strip().splitlines() or [""]
+        seen = lines[-1 if "Traceback" in self.error else 0][:SEEN_LETTERS_MAX]
+        return f"{self.name:<{NAME_LETTERS}} {found:>11} {self.seconds:7.1f} s  {seen}".rstrip()
+
+
+def caught(name: str) -> Result:
+    """Play one mutation, by its name, until it is caught."""
     mutation = next(one for one in MUTATIONS if one.name == name)
     began = time.monotonic()
-    seeds, error = catch(mutation)
-    return name, seeds, error, time.monotonic() - began
+    try:
+        seeds, error = catch(mutation)
+    except RuntimeError as failure:
+        seeds, error = 0, str(failure)
+    return Result(name, seeds, error, time.monotonic() - began)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play all mutations, or those named; 0 if each was caught."""
+    known = [mutation.name for mutation in MUTATIONS]
     parser = argparse.ArgumentParser(prog="mutations")
-    parser.add_argument("names", nargs="*")
+    parser.add_argument("names", nargs="*", metavar="name", help="these alone")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
-    names = options.names or [mutation.name for mutation in MUTATIONS]
-    missed = 0
+    strange = set(options.names).difference(known)
+    if strange:
+        parser.error(f"no mutation is called {', '.join(sorted(strange))}; there are {known}")
+    names = options.names or known
+    results: dict[str, Result] = {}
     with ProcessPoolExecutor(options.jobs) as pool:
-        for name, seeds, error, seconds in pool.map(_caught, names):
-            found = f"seed {seeds:4}" if seeds else "NOT CAUGHT"
-            first = error.strip().splitlines()[-1 if "Traceback" in error else 0] if error else ""
-            print(f"{name:27} {found:>10} {seconds:6.1f} s  {first[:90]}", flush=True)
-            missed += not seeds
-    print(f"{len(names)} mutations, {missed} not caught within {SEEDS_MAX} seeds")
+        # Each is told as it ends: the last ones may take minutes.
+        for future in as_completed([pool.submit(caught, name) for name in names]):
+            result = future.result()
+            results[result.name] = result
+            print(f"[{len(results):2}/{len(names)}] {result.line()}", flush=True)
+    return _tell([results[name] for name in names])
+
+
+def _tell(results: Sequence[Result]) -> int:
+    """The table, in the order of the list; 1 if a mutation was not caught."""
+    missed = [result.name for result in results if not result.seeds]
+    print()
+    for result in results:
+        print(result.line())
+    print(f"{len(results)} mutations, {len(missed)} not caught within {SEEDS_MAX} seeds", *missed)
     return 1 if missed else 0
 
 
