@@ -19,6 +19,7 @@ from ..core.meta.schema import inode_key
 from .async_store import AsyncStore
 from .kv_cache_packs import Packs
 from .kv_cache_rows import (
+    BATCH_BYTES,
     PREFIX,
     Batch,
     Keys,
@@ -219,21 +220,18 @@ class Room:
 
     async def drop_expired(self) -> None:
         """Remove batches all of whose values expired."""
-        begin, end = self._keys.expired(self._clock.wall_ns())
-        while True:
-            rows = await self._rows(begin, end)
-            for key, _ in rows:
-                await self._drop(key[-16:])
-            if len(rows) < EXAMINED_BATCHES_MAX:
-                return
+        await self._drop_in(*self._keys.expired(self._clock.wall_ns()))
 
     async def drop_all(self) -> None:
         """Remove all batches that are there now."""
-        begin, end = self._keys.batches()
+        await self._drop_in(*self._keys.batches())
+
+    async def _drop_in(self, begin: bytes, end: bytes) -> None:
+        """Remove the batches that the keys of a range end with."""
         while True:
             rows = await self._rows(begin, end)
             for key, _ in rows:
-                await self._drop(key[-16:])
+                await self._drop(key[-BATCH_BYTES:])
             if len(rows) < EXAMINED_BATCHES_MAX:
                 return
             begin = rows[-1][0] + b"\0"

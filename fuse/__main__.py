@@ -41,7 +41,7 @@ class MountCommand:
         parser.add_argument(
             "--log",
             metavar="FILE",
-            help="of a mount in the background (default: beside others)",
+            help="of a mount in the background (default: in the run folder)",
         )
 
     def run(self, arguments: argparse.Namespace, config: Config) -> int:

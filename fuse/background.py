@@ -7,7 +7,6 @@ is itself asked to end.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -24,8 +23,6 @@ from ..core.errors import OperatorError
 RESTART_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_SECONDS: Final = 300.0  # who served so long begins with the first pause again
 LOG_TAIL_BYTES: Final = 4000
-
-_log = logging.getLogger("craqen.mount")
 
 
 def log_path(run_folder: str, mount_point: str) -> Path:

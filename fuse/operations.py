@@ -56,10 +56,7 @@ class CraqenOperations(NameVerbs, FileVerbs):
             capacity, free = await self._data.space()
             usage = await self._meta.usage()
             files, free_files = usage.objects + FREE_INODES, FREE_INODES
-            root = await self._meta.get_inode(self._root_id)
-            for one in (
-                await self._meta.standings_of(root) if self._root_id != ROOT_INODE_ID else ()
-            ):
+            for one in await self._limits():
                 limits, held = one.limits, one.usage
                 if limits.size_bytes:
                     capacity = min(capacity, limits.size_bytes)

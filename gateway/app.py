@@ -8,7 +8,7 @@ import logging
 import time
 
 from ..core.errors import CraqenError, DataLossError, NotFoundError
-from .audit.auditor import Auditor
+from .audit.auditor import Answered, Auditor
 from .auth.credentials import NOBODY
 from .auth.request import SignedRequest
 from .bucket_guard import check_owners, check_payer, tell_browsers
@@ -86,15 +86,17 @@ class Application:
         finally:
             error = request.error
             auditor.note(
-                request.incoming,
-                request.id,
-                began_ns,
-                time.monotonic_ns() - began,
-                sent.status,
-                route=request.route,
-                exchange=request.exchange,
-                call=request.call,
-                error=("", "") if error is None else (error.code, error.message),
+                Answered(
+                    request.incoming,
+                    request.id,
+                    began_ns,
+                    time.monotonic_ns() - began,
+                    sent.status,
+                    request.route,
+                    request.exchange,
+                    request.call,
+                    ("", "") if error is None else (error.code, error.message),
+                )
             )
         return sent
 

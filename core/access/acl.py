@@ -2,7 +2,7 @@
 
 A list is kept in the form of the extended attributes ``system.posix_acl_access`` and
 ``system.posix_acl_default`` (linux/posix_acl_xattr.h): a version, then entries of tag, permissions
-and id, all little-endian. It is checked when it comes in; what is stored is taken as it is.
+and id, all little-endian. It is checked whenever it is read: nothing is decided by half a list.
 """
 
 from __future__ import annotations

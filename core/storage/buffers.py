@@ -23,7 +23,6 @@ LENDABLE_BYTES_MIN: Final = MIB
 """Smaller ones would need too many of the process's descriptors: two each, and hundreds may be in
 use."""
 
-Memory = LendableMemory | mmap.mmap
 _UNUSED_REFERENCES: Final = 2  # the pool's own name for it, and the question's argument
 
 
@@ -32,7 +31,7 @@ class Buffer:
 
     __slots__ = ("_memory", "_pool", "view")
 
-    def __init__(self, pool: BufferPool, memory: Memory | None, length_bytes: int) -> None:
+    def __init__(self, pool: BufferPool, memory: mmap.mmap | None, length_bytes: int) -> None:
         self._pool = pool
         self._memory = memory
         if memory is None:
@@ -57,7 +56,7 @@ class BufferPool:
     rooms that their users enter (rooms.py)."""
 
     def __init__(self, idle_bytes_max: int = IDLE_BYTES_MAX) -> None:
-        self._idle: dict[int, list[Memory]] = {}
+        self._idle: dict[int, list[mmap.mmap]] = {}
         self._idle_bytes_max = idle_bytes_max
         self.idle_bytes = 0
 
@@ -72,7 +71,7 @@ class BufferPool:
             return Buffer(self, idle.pop(), length_bytes)
         return Buffer(self, _new(size), length_bytes)
 
-    def keep(self, memory: Memory) -> None:
+    def keep(self, memory: mmap.mmap) -> None:
         """Use it again. Beyond the bound it is given back to the system."""
         size = len(memory)
         if self.idle_bytes + size <= self._idle_bytes_max:
@@ -80,7 +79,7 @@ class BufferPool:
             self._idle.setdefault(size, []).append(memory)
 
 
-def _new(size: int) -> Memory:
+def _new(size: int) -> mmap.mmap:
     if size >= LENDABLE_BYTES_MIN:
         with contextlib.suppress(OSError):  # no descriptor is left: it is sent, then
             return LendableMemory(size)

@@ -257,22 +257,24 @@ class StreamConnection(Endpoint):
             raise ProtocolError(f"the server pulled buffer {number}, which is not there to pull")
         call.pulled.add(number)
         view = call.send[number]
-        memory = lender_of(view) if frame.offset and self.shares_files else None
-        if memory is None or not self._lend(frame, call, memory, memory.offset_of(view)):
+        if not (frame.offset and self.shares_files and self._lend(frame, call, view)):
             self.outbox.add_transfer(
                 Transfer(frame.call_id, number, view.nbytes, owner=call, source=view)
             )
         self.send_soon(now=False)
 
-    def _lend(self, pull: Frame, call: Call, memory: LendableMemory, offset: int) -> bool:
-        """Let the server take the buffer that it pulls from *memory*; whether that can be."""
+    def _lend(self, pull: Frame, call: Call, view: memoryview) -> bool:
+        """Let the server take the buffer that it pulls from its memory; whether that can be."""
+        memory = lender_of(view)
+        if memory is None:
+            return False
         try:
             descriptor = os.dup(memory.descriptor)
         except OSError:
             return False  # this process has too many open
         memory.lent += 1
         call.lent.append(memory)
-        told = frame(LENT, pull.call_id, number=pull.number, offset=offset)
+        told = frame(LENT, pull.call_id, number=pull.number, offset=memory.offset_of(view))
         self.outbox.add_with_descriptors(told, (descriptor,))
         return True
 

@@ -189,11 +189,10 @@ class StreamRequest:
 
     def destination(self, frame: Frame) -> memoryview | None:
         """Where the payload of a DATA frame goes; None to drop it. Raises ProtocolError."""
-        pull = self._pulls.get(frame.number) if self._pulls else None
+        pull = self._pull(frame.number)
         if pull is None:
-            if self.dropped and self._asked >> frame.number & 1:
-                return None
-            raise ProtocolError(f"buffer {frame.number} was sent without having been pulled")
+            self._check_asked(frame.number, "sent")
+            return None
         stop = frame.offset + frame.payload_length
         if pull.borrowed is not None or frame.offset != pull.received or stop > pull.into.nbytes:
             raise ProtocolError(
@@ -205,7 +204,7 @@ class StreamRequest:
 
     def arrived(self, frame: Frame) -> None:
         """The payload of a DATA frame is complete."""
-        pull = self._pulls.get(frame.number) if self._pulls else None
+        pull = self._pull(frame.number)
         if pull is None:
             return
         start, pull.received = pull.received, pull.received + frame.payload_length
@@ -217,11 +216,10 @@ class StreamRequest:
     def lent(self, frame: Frame, descriptor: int) -> bool:
         """The bytes of a pulled buffer lie in memory that was lent. Whether the descriptor is this
         request's from now on. Raises ProtocolError."""
-        pull = self._pulls.get(frame.number) if self._pulls else None
+        pull = self._pull(frame.number)
         if pull is None:
-            if self.dropped and self._asked >> frame.number & 1:
-                return False
-            raise ProtocolError(f"buffer {frame.number} was lent without having been pulled")
+            self._check_asked(frame.number, "lent")
+            return False
         if pull.received or pull.borrowed is not None:
             raise ProtocolError(f"buffer {frame.number} was lent after it was sent")
         if pull.arrival.done():
@@ -229,6 +227,15 @@ class StreamRequest:
         pull.borrowed = (descriptor, frame.offset)
         pull.arrival.set_result(None)
         return True
+
+    def _pull(self, number: int) -> Pull | None:
+        return self._pulls.get(number) if self._pulls else None
+
+    def _check_asked(self, number: int, what: str) -> None:
+        """Raise ProtocolError for a buffer that came unasked: of a pull that was given up it may
+        still come."""
+        if not (self.dropped and self._asked >> number & 1):
+            raise ProtocolError(f"buffer {number} was {what} without having been pulled")
 
     def end(self, why: str) -> None:
         """The caller is gone, or has given up: nothing more will come, or is wanted."""

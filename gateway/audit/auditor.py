@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.identity.records import FIRST_ACCOUNT_ID, Identity, canonical_id_of
 from ..bucket_guard import owner_of
@@ -25,6 +25,23 @@ _NO_TLS = ("", "")
 _NO_PARAMETERS: dict[str, str] = {}
 
 
+class Answered(NamedTuple):
+    """A request and what became of it."""
+
+    incoming: Incoming
+    request_id: str
+    began_ns: int
+    """By the wall clock."""
+    elapsed_ns: int
+    status: int
+    """0: it was not answered."""
+    route: Route | None
+    exchange: Exchange | None
+    call: CallTrace | None
+    error: tuple[str, str]
+    """Code and message."""
+
+
 class Auditor:
     """Writes a record for each request."""
 
@@ -33,44 +50,20 @@ class Auditor:
         self._region = region
         self._host_id = host_id
 
-    def note(
-        self,
-        incoming: Incoming,
-        request_id: str,
-        began_ns: int,
-        elapsed_ns: int,
-        status: int,
-        *,
-        route: Route | None,
-        exchange: Exchange | None,
-        call: CallTrace | None,
-        error: tuple[str, str],
-    ) -> None:
-        """The request was answered with *status* (0: not at all). *error*: code and message.
+    def note(self, answered: Answered) -> None:
+        """Write the record of a request.
 
         Never raises: an answer that is given is not taken back for the sake of its record.
         """
         try:
-            facts = self._facts(
-                incoming, request_id, began_ns, elapsed_ns, status, route, exchange, call, error
-            )
-            self.file.write(render(facts, str(uuid.uuid4())))
+            self.file.write(render(self._facts(answered), str(uuid.uuid4())))
         except Exception:
-            _log.exception("request %s: no audit record could be made", request_id)
+            _log.exception("request %s: no audit record could be made", answered.request_id)
             self.file.lost += 1
 
-    def _facts(
-        self,
-        incoming: Incoming,
-        request_id: str,
-        began_ns: int,
-        elapsed_ns: int,
-        status: int,
-        route: Route | None,
-        exchange: Exchange | None,
-        call: CallTrace | None,
-        error: tuple[str, str],
-    ) -> Facts:
+    def _facts(self, answered: Answered) -> Facts:
+        incoming, exchange, call = answered.incoming, answered.exchange, answered.call
+        route, error = answered.route, answered.error
         headers = fold_headers(incoming.message.raw_headers)
         identity, access_key, bucket_account = None, "", ""
         service, operation, bucket, key, parameters = S3, "", "", "", _NO_PARAMETERS
@@ -90,10 +83,10 @@ class Auditor:
             key = route.key.decode("utf-8", "replace")
         auth_method, version = _signing(incoming.message.path, headers.get("authorization", ""))
         return Facts(
-            request_id,
+            answered.request_id,
             self._host_id,
-            began_ns,
-            elapsed_ns,
+            answered.began_ns,
+            answered.elapsed_ns,
             self._region,
             service,
             operation,
@@ -108,7 +101,7 @@ class Auditor:
             bucket_account,
             key,
             parameters,
-            status,
+            answered.status,
             *error,
             _received(incoming, exchange, headers),
         )

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,9 @@ from craqen.core.errors import ConfigError
 from craqen.fuse.background import log_path
 from craqen.fuse.mount_helper import command_of, main
 from craqen.tests.fuse.conftest import why_not
+from craqen.tests.gateway.integration.running_gateway import wait_until
 
 PATIENCE_SECONDS = 60.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
 
 
 def run(store: LocalStore, *words: str) -> subprocess.CompletedProcess[str]:
@@ -84,11 +77,11 @@ def test_a_mount_in_the_background_comes_back_when_it_is_killed(
         except OSError:
             return False
 
-    until(is_back)
+    wait_until(is_back, PATIENCE_SECONDS)
     log = log_path(f"{store.folder}/run", str(point))
     assert "ended with signal 9" in log.read_text()
     subprocess.run(["umount", str(point)], check=True)
-    until(lambda: not serving(point))
+    wait_until(lambda: not serving(point), PATIENCE_SECONDS)
     assert not os.path.ismount(point)
 
 

@@ -6,8 +6,8 @@ import array
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +189,15 @@ def test_a_client_that_reads_no_answers_is_not_read_for_ever(tmp_path: Path) -> 
     run(scenario)
 
 
+@contextmanager
+def plain_socket(folder: Path) -> Iterator[socket.socket]:
+    """A socket connected to the server at *folder*/socket, for what only sockets can send."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        sock.connect(f"{folder}/socket")
+        yield sock
+
+
 def pass_along(sock: socket.socket, data: bytes, *descriptors: int) -> None:
     numbers = array.array("i", descriptors)
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
@@ -198,9 +207,7 @@ def test_descriptors_that_no_frame_announces_are_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path) as (service, honest):
             loop = asyncio.get_running_loop()
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.setblocking(False)
-                sock.connect(f"{tmp_path}/socket")
+            with plain_socket(tmp_path) as sock:
                 await honest.call(ECHO, b"accepted by now")
                 before = open_descriptors()
                 pass_along(sock, request(1), *[0] * 10)
@@ -246,9 +253,7 @@ def test_memory_is_lent_only_as_agreed(tmp_path: Path, lie: str) -> None:
     async def scenario() -> None:
         async with served(tmp_path) as (service, honest):
             loop = asyncio.get_running_loop()
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.setblocking(False)
-                sock.connect(f"{tmp_path}/socket")
+            with plain_socket(tmp_path) as sock:
                 method = PULL_AND_WAIT if pulled else HANG
                 await loop.sock_sendall(sock, request(1, method, (LARGE,)))
                 if pulled:
@@ -269,9 +274,7 @@ def test_lent_memory_that_is_too_short_fails_the_call_alone(tmp_path: Path) -> N
     async def scenario() -> None:
         async with served(tmp_path) as (service, _):
             loop = asyncio.get_running_loop()
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.setblocking(False)
-                sock.connect(f"{tmp_path}/socket")
+            with plain_socket(tmp_path) as sock:
                 await loop.sock_sendall(sock, request(1, PULL_AND_WAIT, (2 * LARGE,)))
                 assert await loop.sock_recv(sock, 100) == frame(PULL, 1, offset=1)
                 descriptor = memory()
@@ -286,11 +289,7 @@ def test_lent_memory_that_is_too_short_fails_the_call_alone(tmp_path: Path) -> N
 
 
 def with_descriptors(count: int, data: bytes) -> Callable[[socket.socket], None]:
-    def send(sock: socket.socket) -> None:
-        numbers = array.array("i", [0] * count)
-        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
-
-    return send
+    return lambda sock: pass_along(sock, data, *[0] * count)
 
 
 SERVER_LIES: dict[str, bytes | Callable[[socket.socket], None]] = {

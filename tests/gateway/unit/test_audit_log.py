@@ -10,11 +10,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from craqen.core.errors import ConfigError
-from craqen.gateway.audit.auditor import Auditor
+from craqen.gateway.audit.auditor import Answered, Auditor
 from craqen.gateway.audit.facts import Facts
 from craqen.gateway.audit.log import AuditFile
 from craqen.gateway.audit.record import render
@@ -150,10 +151,8 @@ def test_a_record_that_cannot_be_made_takes_no_answer_back(
 ) -> None:
     audit = AuditFile(tmp_path / "audit.json", 1000, 1)
     auditor = Auditor(audit, "region", "host")
-    auditor.note(
-        *(None, "R1", 0, 0, 200),  # type: ignore[arg-type]  # no request at all
-        **{"route": None, "exchange": None, "call": None, "error": ("", "")},  # type: ignore[arg-type]
-    )
+    no_request: Any = None
+    auditor.note(Answered(no_request, "R1", 0, 0, 200, None, None, None, ("", "")))
     audit.close()
     assert audit.lost == 1
     assert "request R1: no audit record could be made" in caplog.text
