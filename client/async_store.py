@@ -34,6 +34,7 @@ from .modes import Mode, parse_mode
 from .pages import CACHE_BYTES, VerifiedPages
 from .paths import Path, find, find_or_none, find_place, split, text_of
 from .records import DirectoryEntry, Stat, stat_of
+from .whole_files import in_batches, inode_ids_of, read_whole
 
 LISTED_AT_ONCE = 1000
 COPIED_AT_ONCE = 8 * MIB
@@ -165,6 +166,27 @@ class AsyncStore(AsyncBatches):
         """All of a file. Raises OSError."""
         async with await self.open(path) as file:
             return await file.read()
+
+    async def read_files(
+        self, paths: Sequence[Path], inode_ids: Sequence[int] | None = None
+    ) -> list[bytes]:
+        """All of each file as it is stored, in order: small ones together cost little more than
+        one.
+
+        *inode_ids*, which a listing gave (``st_ino``), spare looking the paths up: a file is then
+        the one that was listed, also after a rename; if it is gone, what its path leads to now.
+
+        Raises OSError of the first file that cannot be read, ValueError (as many ids as paths).
+        """
+        if inode_ids is not None and len(inode_ids) != len(paths):
+            raise ValueError(f"{len(inode_ids)} inode ids for {len(paths)} paths")
+        results: list[bytes] = []
+        for part in in_batches(len(paths)):
+            some = paths[part]
+            ids = await inode_ids_of(self, some) if inode_ids is None else inode_ids[part]
+            with as_os_errors():
+                results += await read_whole(self, some, ids)
+        return results
 
     async def write_bytes(self, path: Path, data: Any) -> None:
         """Make *data* all of a file, durable on return. Raises OSError."""

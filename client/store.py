@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, wait
 from types import TracebackType
 from typing import IO, Any, TypeVar, cast
@@ -212,6 +212,12 @@ class Store:
     def read_bytes(self, path: Path) -> bytes:
         """All of a file."""
         return self.run(self._connected().read_bytes(path))
+
+    def read_files(
+        self, paths: Sequence[Path], inode_ids: Sequence[int] | None = None
+    ) -> list[bytes]:
+        """As ``AsyncStore.read_files``."""
+        return self.run(self._connected().read_files(paths, inode_ids))
 
     def write_bytes(self, path: Path, data: Any) -> None:
         """Make *data* all of a file, durable on return."""

@@ -435,6 +435,13 @@ class FileStore(XattrStore, Protocol):
         """The inode and, if its content is inline, all of it, from one snapshot."""
         ...
 
+    async def read_inline_many(
+        self, inode_ids: Sequence[int]
+    ) -> list[tuple[Inode, bytes | None] | None]:
+        """As ``read_inline`` of many files (at most BATCH_ITEMS_MAX), from one snapshot. None: it
+        is gone."""
+        ...
+
     async def write_inline(
         self, inode_id: int, offset: int, data: bytes, *, close_session: int | None = None
     ) -> Inode | None:

@@ -18,7 +18,13 @@ from ..access.acl import with_mode
 from ..crypt.pages import stored_range
 from ..errors import ConflictError, InvalidArgumentError, IsDirectoryError
 from ..kv.store import ReadTransaction, Transaction
-from ..limits import FILE_BYTES_MAX, FILE_CHUNK_BYTES, INLINE_BYTES_MAX, OBJECT_CHUNK_BYTES
+from ..limits import (
+    BATCH_ITEMS_MAX,
+    FILE_BYTES_MAX,
+    FILE_CHUNK_BYTES,
+    INLINE_BYTES_MAX,
+    OBJECT_CHUNK_BYTES,
+)
 from .accounts import holder_of
 from .charges import charge, count_elsewhere, need_room
 from .context import MetaContext
@@ -45,10 +51,12 @@ from .records import (
 )
 from .schema import (
     RemovalRecord,
+    decode_inode,
     directory_time_key,
     encode,
     extents_range,
     inline_key,
+    inode_key,
     pack_number,
     planned_key,
     session_key,
@@ -123,6 +131,25 @@ class Writes:
             if not inode.inline:
                 return inode, None
             return inode, await tx.get(inline_key(inode_id))
+
+        return await self._context.kv.read(read)
+
+    async def read_inline_many(
+        self, inode_ids: Sequence[int]
+    ) -> list[tuple[Inode, bytes | None] | None]:
+        """Inodes of files and their inline content, from one snapshot."""
+        assert len(inode_ids) <= BATCH_ITEMS_MAX
+
+        async def read(tx: ReadTransaction) -> list[tuple[Inode, bytes | None] | None]:
+            rows = await tx.get_many([inode_key(number) for number in inode_ids])
+            inodes = [None if row is None else decode_inode(row) for row in rows]
+            small = [inode.inode_id for inode in inodes if inode is not None and inode.inline]
+            contents = await tx.get_many([inline_key(number) for number in small])
+            content_of = dict(zip(small, contents, strict=True))
+            return [
+                None if inode is None else (inode, content_of.get(inode.inode_id))
+                for inode in inodes
+            ]
 
         return await self._context.kv.read(read)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -28,3 +31,13 @@ def test_fsspec_files(config: str) -> None:
     lines = _run("fsspec_files.py", config)
     assert lines[0].startswith("/fsspec-example/tables/cats.csv ")
     assert lines[1] == "4.05 kg on average"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+def test_data_loader(config: str) -> None:
+    assert _run("data_loader.py", config) == [
+        "files: 2000 samples of 16 classes in 32 batches, epoch 0",
+        "files: 2000 samples of 16 classes in 32 batches, epoch 1",
+        "records: 2000 samples of 16 classes in 32 batches, epoch 0",
+        "records: 2000 samples of 16 classes in 32 batches, epoch 1",
+    ]
