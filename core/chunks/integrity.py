@@ -81,8 +81,11 @@ class BlockContent:
                 # Whole pages go straight to the caller's buffer.
                 run_end = end if end == self.length_bytes else end - end % CHECKSUM_PAGE_BYTES
                 target = into[position - chunk_offset : run_end - chunk_offset]
-                self._pread(position, target)
-                self._check(position, target)
+                # Piece by piece, each summed while it is in the core's own cache.
+                for start in range(0, len(target), SCRATCH_BYTES):
+                    piece = target[start : start + SCRATCH_BYTES]
+                    self._pread(position + start, piece)
+                    self._check(position + start, piece)
                 position = run_end
             else:
                 scratch = _scratch_buffer()[: page_end - page_start]

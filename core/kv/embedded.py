@@ -293,9 +293,17 @@ class EmbeddedStore:
             self._reaper = None
         if self._submitting:
             self._submit()
-        self._committer.stop()
-        # In a thread, since the last batch may need this loop.
-        await asyncio.get_running_loop().run_in_executor(None, self._committer.join)
+        # The last batch may need this loop; and while the interpreter ends, no thread can be
+        # started to wait in.
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        self._committer.stop(tell)
+        await ended.wait()
+        self._committer.join()
         self._with_no_snapshot(lambda: None)
         if self._flusher is not None:
             self._flusher.close()

@@ -16,6 +16,7 @@ def _run(name: str, config: str) -> list[str]:
     words = [sys.executable, str(EXAMPLES / name), config]
     result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
     assert result.returncode == 0, result.stderr
+    assert "Exception ignored" not in result.stderr, result.stderr  # at the interpreter's end
     return result.stdout.splitlines()
 
 
