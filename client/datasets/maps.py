@@ -129,11 +129,13 @@ class RecordDataset(MapDataset):
     def _file(self, store: Store, path: str) -> StoreFile:
         if self._process != os.getpid():
             self._files, self._process = {}, os.getpid()
-        file = self._files.get(path)
+        file = self._files.pop(path, None)
         if file is None:
             while len(self._files) >= FILES_OPEN_MAX:
                 self._files.pop(next(iter(self._files))).close()
-            file = self._files[path] = store.open_raw(path)
+            file = store.open_raw(path)
+        # Last in order, since it was used last: no file of the batch that is put together goes.
+        self._files[path] = file
         return file
 
     def _fetch(self, store: Store, numbers: Sequence[int]) -> list[tuple[str, bytes]]:

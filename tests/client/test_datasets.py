@@ -24,6 +24,7 @@ from craqen.client.datasets import (
     RecordDataset,
     RecordWriter,
     TarStream,
+    maps,
 )
 from craqen.client.datasets.order import mixed, pieces_of
 from craqen.client.shared import share
@@ -124,6 +125,20 @@ def test_records(store: Store, config: str, folder: str) -> None:
     assert copy[31] == rows[31]
     only = RecordDataset([f"{folder}/b.rec"], config=config, decode=_length)
     assert only.__getitems__(range(30)) == [number * 700 for number in range(30)]
+
+
+def test_more_record_files_than_may_be_open(
+    store: Store, config: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [f"{folder}/{name}.rec" for name in "abc"]
+    for path in paths:
+        with RecordWriter(store, path) as writer:
+            writer.write(path.encode())
+    monkeypatch.setattr(maps, "FILES_OPEN_MAX", 2)
+    dataset = RecordDataset(paths, config=config)
+    for batch in [0, 1], [0, 2], [2, 1, 0]:
+        found = [data.decode() for _, data in dataset.__getitems__(batch)]
+        assert found == [paths[number] for number in batch]
 
 
 def test_record_framing(store: Store, folder: str) -> None:
