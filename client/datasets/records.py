@@ -76,9 +76,10 @@ class RecordWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
+        if error is None:
+            self.close()
+        else:
             self._file.close()
-        self.close()
 
 
 def read_ends(store: Store, path: str) -> array[int]:

@@ -122,7 +122,6 @@ class Committer:
         self._queue: SimpleQueue[list[CommitJob] | None] = SimpleQueue()
         self._backlog: deque[CommitJob] = deque()
         self._stopping = False
-        self._then: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="craqen-kv-commit", daemon=True)
         self._thread.start()
 
@@ -130,14 +129,13 @@ class Committer:
         """Queue *jobs*, in order."""
         self._queue.put(jobs)
 
-    def stop(self, then: Callable[[], None]) -> None:
-        """Commit what is queued, then call *then* and end. Does not wait."""
-        self._then = then
+    def stop(self) -> None:
+        """Commit what is queued, then end. Does not wait."""
         self._queue.put(None)
 
-    def join(self) -> None:
-        """Wait for the end of the thread."""
-        self._thread.join()
+    def has_ended(self) -> bool:
+        """Whether the thread is gone, however it ended."""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping or self._backlog:
@@ -158,8 +156,6 @@ class Committer:
                 self._resolve(batch)
             except RuntimeError:  # The event loop is closed: nobody waits any more.
                 return
-        assert self._then is not None, "whoever stops says what then"
-        self._then()
 
     def _accept(self, jobs: list[CommitJob] | None) -> None:
         if jobs is None:

@@ -37,6 +37,9 @@ COMMITS_WAITING_MAX: Final = 16_384
 SNAPSHOT_CHECKS: Final = 8
 """How often within a transaction's lifetime old snapshots are looked for."""
 
+END_POLL_SECONDS: Final = 0.001
+"""How often a store that is closed asks whether its committer has ended."""
+
 _SNAPSHOTS_LOST_MAX: Final = 8
 """Times one call starts again because the map was replaced below it."""
 
@@ -293,17 +296,11 @@ class EmbeddedStore:
             self._reaper = None
         if self._submitting:
             self._submit()
-        # The last batch may need this loop; and while the interpreter ends, no thread can be
-        # started to wait in.
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-
-        def tell() -> None:
-            loop.call_soon_threadsafe(ended.set)
-
-        self._committer.stop(tell)
-        await ended.wait()
-        self._committer.join()
+        self._committer.stop()
+        # Asked again and again: the last batch may need this loop, and while the interpreter ends
+        # no thread can be started to wait in.
+        while not self._committer.has_ended():
+            await asyncio.sleep(END_POLL_SECONDS)
         self._with_no_snapshot(lambda: None)
         if self._flusher is not None:
             self._flusher.close()

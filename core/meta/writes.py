@@ -51,18 +51,16 @@ from .records import (
 )
 from .schema import (
     RemovalRecord,
-    decode_inode,
     directory_time_key,
     encode,
     extents_range,
     inline_key,
-    inode_key,
     pack_number,
     planned_key,
     session_key,
 )
 from .segments import References, shared_segments
-from .tree import all_extents, check_size, find_inode, put_inode, set_extents
+from .tree import all_extents, check_size, find_inode, inodes_of, put_inode, set_extents
 from .versions import bucket_by_id
 
 SEED_BITS = 0xFFFF_FFFF
@@ -141,8 +139,7 @@ class Writes:
         assert len(inode_ids) <= BATCH_ITEMS_MAX
 
         async def read(tx: ReadTransaction) -> list[tuple[Inode, bytes | None] | None]:
-            rows = await tx.get_many([inode_key(number) for number in inode_ids])
-            inodes = [None if row is None else decode_inode(row) for row in rows]
+            inodes = await inodes_of(tx, inode_ids)
             small = [inode.inode_id for inode in inodes if inode is not None and inode.inline]
             contents = await tx.get_many([inline_key(number) for number in small])
             content_of = dict(zip(small, contents, strict=True))
