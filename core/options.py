@@ -178,11 +178,6 @@ class GatewayOptions:
     website_domains: list[str] = option(
         [], "Domains for buckets that are web sites (bucket.domain). Empty: none are."
     )
-    notification_targets: list[str] = option(
-        [],
-        "Who can be told of events in buckets: NAME=URL. The ARN in a bucket's configuration ends "
-        "in the name.",
-    )
     object_ownership: str = option(
         "BucketOwnerEnforced",
         "Object ownership of buckets that say nothing of it. With the others ACLs count.",
@@ -297,6 +292,31 @@ class LifecycleOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class EventOptions:
+    """events: who is told of what happens in buckets."""
+
+    destinations: list[str] = option(
+        [],
+        "Who can be told: NAME=URL, with https:// or http:// for a POST of each event, and "
+        "nats://host:port/subject (or tls://) for a stream of NATS JetStream. The ARN in a "
+        "bucket's notification configuration ends in the name; eventbridge is the name that "
+        "EventBridgeConfiguration means.",
+    )
+    secrets_file: str = option(
+        "",
+        "YAML file of mode 0600: below a destination's name bearer or hmac_key (webhooks), user "
+        "and password, or token (NATS). Read again when it changes. Empty: none is shown any.",
+    )
+    ca_file: str = option(
+        "",
+        "PEM file with who signed the destinations' certificates. Empty: whom the host trusts.",
+    )
+    timeout_seconds: float = option(
+        10.0, "How long a destination may take for one event.", minimum=0.1, maximum=300.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaOptions:
     """quotas: what buckets, folders and users may hold (craqen admin quota)."""
 
@@ -346,6 +366,7 @@ class Config:
     encryption: EncryptionOptions = field(default_factory=EncryptionOptions)
     lifecycle: LifecycleOptions = field(default_factory=LifecycleOptions)
     quotas: QuotaOptions = field(default_factory=QuotaOptions)
+    events: EventOptions = field(default_factory=EventOptions)
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
@@ -401,6 +422,7 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "encryption": EncryptionOptions,
     "lifecycle": LifecycleOptions,
     "quotas": QuotaOptions,
+    "events": EventOptions,
     "log": LogOptions,
     "metrics": MetricsOptions,
 }

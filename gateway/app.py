@@ -165,6 +165,7 @@ class Application:
         if route.operation != FORM_UPLOAD:  # who sends a form is known once its fields are read
             check_payer(exchange)
             await services.authorizer.authorize(exchange)
+            exchange.note_origin()
         try:
             return await handler(exchange)
         except NotFoundError:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from ..core.client.port import DataStore
 from ..core.clock import Clock
 from ..core.crypt.port import KeyKeeper
+from ..core.events.origin import Origin, origin
 from ..core.identity.records import Identity
 from ..core.identity.store import IdentityStore
 from ..core.meta.records import Inode, InodeType, Owner
@@ -140,6 +141,13 @@ class Exchange:
         """The address that the request came from; empty if it cannot be told."""
         name = self.request.transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
+
+    def note_origin(self, created: str = "") -> None:
+        """Say for events of the bucket who makes the changes that follow; *created*: what putting
+        an object is called, if not by how it is put."""
+        info = self.bucket_info
+        if info is not None and info.record.notifies:
+            origin.set(Origin(self.identity.user_id, self.client_address, self.id, created))
 
     def request_tags(self) -> dict[str, str]:
         """The tags that the request gives, in its body or headers. Nothing is checked."""

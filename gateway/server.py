@@ -15,6 +15,7 @@ from pathlib import Path
 from ..core.client.connect import Client, connect
 from ..core.clock import SystemClock
 from ..core.errors import ConfigError, OperatorError
+from ..core.events.destinations import parse_destinations
 from ..core.identity.records import FIRST_ACCOUNT_ID
 from ..core.identity.store import IdentityStore
 from ..core.limits import MIB
@@ -32,7 +33,6 @@ from .exchange import Services
 from .iam.issuers import Issuers
 from .iam.policy_rights import PolicyRights
 from .iam.service import QueryService
-from .notification_targets import parse_targets
 from .protocol import CONNECTIONS_MAX, GatewayServer
 from .reply import ServerHead
 from .routing import Router
@@ -152,7 +152,7 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         removal_grace_seconds=config.meta.removal_grace_seconds,
         head=ServerHead(secrets.token_hex(16)),
         websites=Router(options.website_domains) if options.website_domains else None,
-        notification_targets=frozenset(parse_targets(options.notification_targets)),
+        notification_targets=frozenset(parse_destinations(config.events.destinations)),
         object_ownership=options.object_ownership,
         access_mode=options.access_mode,
     )

@@ -40,7 +40,7 @@ CORE_LAYERS = [
     {"placement"},
     {"manager"},
     {"identity"},
-    {"lifecycle"},
+    {"events", "lifecycle"},
     {"meta", "storage"},
     {"client"},
     {"keeper"},

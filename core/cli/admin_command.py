@@ -22,6 +22,7 @@ from . import admin_show as show
 from .admin_bucket import add_bucket_commands
 from .admin_chunks import CHUNKS_SHOWN, query
 from .admin_encryption import add_encryption_commands
+from .admin_events import add_event_commands
 from .admin_identity_parser import add_identity_commands
 from .admin_lifecycle import add_lifecycle_commands
 from .admin_quota import add_quota_commands, add_usage_command, print_usage, show_usage
@@ -69,6 +70,8 @@ class AdminCommand:
         add_bucket_commands(_group(commands, "bucket", "who decides about buckets"), _leaf)
         group = _group(commands, "lifecycle", "the rules by which objects end")
         add_lifecycle_commands(group, _leaf)
+        group = _group(commands, "events", "who is told of what happens in buckets")
+        add_event_commands(group, _leaf)
         add_quota_commands(
             _group(commands, "quota", "what buckets, folders and users may hold"), _leaf
         )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..errors import ConflictError, WriteOffsetError
+from ..events.records import CREATED_PUT
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import CHUNK_CLASS_BYTES_MIN, EXTENTS_INLINE_MAX, FILE_BYTES_MAX, MIB
 from .charges import charge
@@ -20,8 +21,9 @@ from .conditions import check_conditions
 from .context import MetaContext
 from .extents import cut_range, end_of
 from .folders import find_directory
+from .happenings import teller_of
 from .object_lookup import find_object, missing
-from .objects import find_place, ids_of_put, swap_object
+from .objects import find_place, ids_of_put, make_placed, swap_object
 from .records import (
     NO_CONDITIONS,
     AppendPoint,
@@ -50,7 +52,6 @@ from .tree import (
     check_size,
     find_bucket,
     find_entry,
-    make_object_inode,
     put_inode,
     set_extents,
     split_key,
@@ -122,16 +123,8 @@ class Appends:
             place = await find_place(context, tx, found, key, owner, conditions, what)
             if place.old is not None:
                 raise _moved_on(what, place.old)
-            inode = await make_object_inode(
-                context,
-                tx,
-                found.inode_id,
-                content,
-                attributes,
-                place.owner,
-                quota_ids=place.quota_ids,
-            )
-            return await swap_object(context, tx, place, inode)
+            inode = await make_placed(context, tx, place, content, attributes)
+            return await swap_object(context, tx, place, inode, CREATED_PUT)
 
         async def grow(tx: Transaction) -> PutResult:
             inode, _ = await find_object(tx, bucket, key)
@@ -150,9 +143,12 @@ class Appends:
             slot = Slot(found.versioning, folder_id, name)
             renewed = await renew(context, tx, slot, entry, inode)
             inode = await _grow(context, tx, inode, point, content, attributes)
-            if found.versioning == Versioning.NEVER:
-                return PutResult(inode, True)
-            return PutResult(inode, True, entry_version_id(renewed))
+            versioned = found.versioning != Versioning.NEVER
+            version_id = entry_version_id(renewed) if versioned else ""
+            teller = await teller_of(context, tx, found)
+            if teller is not None:
+                await teller.tell(CREATED_PUT, key, inode, version_id)
+            return PutResult(inode, True, version_id)
 
         if point.inode is None:
             return await context.transact(create, ids=ids_of_put(key))

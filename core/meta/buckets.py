@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ..errors import AlreadyExistsError, BucketStateError, InvalidArgumentError, NotEmptyError
+from ..events.records import ASPECT as NOTIFICATION
 from ..ids import ROOT_INODE_ID
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
@@ -15,6 +16,7 @@ from .accounts import Account, Kind, clear_limits, sum_of, usage_of
 from .bucket_names import is_bucket_name
 from .context import MetaContext
 from .folders import clear_directory, has_versions
+from .happenings import tell_configured
 from .multipart import drop_upload
 from .records import Bucket, InodeType, Owner, Usage, Versioning
 from .schema import (
@@ -216,6 +218,10 @@ class Buckets:
         async def write(tx: Transaction) -> None:
             found = await find_bucket(tx, bucket)
             key = setting_key(found.inode_id, aspect)
+            if aspect == NOTIFICATION:
+                before = await tx.get(key)
+                notifies = await tell_configured(self._context, tx, found, before, value)
+                found = msgspec.structs.replace(found, notifies=notifies)
             if value is None:
                 tx.clear(key)
             else:

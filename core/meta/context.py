@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ..clock import Clock
 from ..errors import StaleHandleError, UnavailableError
+from ..events.rules import KnownRules
 from ..kv.store import KeyValueStore, Transaction
 from ..limits import INODE_ID_BLOCK
 from .accounts import LimitTable
@@ -62,6 +63,7 @@ class MetaContext:
         self.table_id = table_id
         self.client_id = 0
         self.limits = LimitTable()
+        self.event_rules = KnownRules()
         self.renewals_seen: dict[int, tuple[int, float]] = {}
         """Of other clients: the last renewal, and since when (monotonic) it has been the last."""
         self._ids: list[tuple[int, int]] = []
@@ -142,10 +144,15 @@ class MetaContext:
         if self._refill is not None:
             await asyncio.gather(self._refill, return_exceptions=True)
 
+    def next_event_number(self) -> int:
+        """What tells the events of one transaction apart, and orders them."""
+        self._events += 1
+        return self._events
+
     def tell(self, tx: Transaction, event: FeedEvent) -> None:
         """Add *event* to the change feed, and wake those who wait for it."""
-        self._events += 1
-        suffix = self._events.to_bytes(8, "big")  # one transaction may tell of several changes
+        # One transaction may tell of several changes.
+        suffix = self.next_event_number().to_bytes(8, "big")
         tx.set_versionstamped_key(FEED_PREFIX, suffix, feed_value(event, self.now_ns()))
         tx.set_versionstamped_value(FEED_WATCH_KEY, b"")
 
@@ -153,8 +160,7 @@ class MetaContext:
         """As ``tell`` for many: one time, one wake-up."""
         now = self.now_ns()
         for event in events:
-            self._events += 1
-            suffix = self._events.to_bytes(8, "big")
+            suffix = self.next_event_number().to_bytes(8, "big")
             tx.set_versionstamped_key(FEED_PREFIX, suffix, feed_value(event, now))
         if events:
             tx.set_versionstamped_value(FEED_WATCH_KEY, b"")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..errors import ObjectLockedError
+from ..events.origin import LIFECYCLE, origin
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from ..lifecycle.plan import Plan
@@ -27,6 +28,7 @@ from .expiry_scan import (
     subject_of,
 )
 from .folders import find_any_directory, find_directory, prune_all
+from .happenings import teller_of
 from .locks import is_locked
 from .multipart import drop_upload
 from .object_removal import remove_object
@@ -90,7 +92,12 @@ class Expiry:
                 return None
             return await _Removal(self._context, tx, record, plan).run(due)
 
-        return await self._context.transact(remove, ids=sum(ids_of_put(one.key) for one in due))
+        token = origin.set(LIFECYCLE)
+        try:
+            ids = sum(ids_of_put(one.key) for one in due)
+            return await self._context.transact(remove, ids=ids)
+        finally:
+            origin.reset(token)
 
     async def expire_upload(self, bucket: Bucket, setting: bytes, upload: Upload) -> bool:
         """Abort an upload."""
@@ -155,7 +162,10 @@ class _Removal:
             done = await BulkDeletion(context, tx, bucket, deletions).run()
         touched: set[int] = set()
         removed = []
+        teller = await teller_of(context, tx, bucket)
         for deletion, outcome in zip(deletions, done, strict=True):
+            if teller is not None and isinstance(outcome, DeleteOutcome):
+                await teller.tell_outcome(deletion.key, outcome, named=True)
             if outcome is None:
                 try:
                     outcome = await remove_object(context, tx, bucket, deletion, touched)

@@ -19,12 +19,14 @@ from ..errors import (
     PermissionDeniedError,
     StaleHandleError,
 )
+from ..events.records import CREATED_PUT
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import LINKS_MAX, SYMLINK_BYTES_MAX
 from .buckets import drop_bucket, make_bucket
 from .charges import charge
 from .context import MetaContext
+from .file_names import with_name
 from .folders import (
     find_hidden,
     keep_if_emptied,
@@ -32,9 +34,10 @@ from .folders import (
     make_explicit,
     show,
 )
+from .happenings import tell_name, tell_name_gone
 from .inheritance import Inherited, inherited
 from .names import is_plain, meant, shown
-from .records import DirectoryEntry, Inode, InodeType, Owner, Versioning
+from .records import Bucket, DirectoryEntry, Inode, InodeType, Owner, Versioning
 from .schema import (
     ENTRY_EXPLICIT,
     Entry,
@@ -55,7 +58,7 @@ from .tree import (
     put_inode,
     remove_entry,
 )
-from .versions import Slot, enter, mark_deleted, versioning_of
+from .versions import Slot, bucket_by_id, enter, mark_deleted
 
 MOUNT_OWNER = "mount"
 MOUNT_REGION = ""
@@ -171,12 +174,14 @@ class Files:
                 return await self._make_bucket(tx, name, kind, mode, uid, gid)
             stored = new_stored_name(name, directory=kind == InodeType.DIRECTORY)
             gets = inherited(parent, kind, mode, gid)
-            versioning = await versioning_of(tx, bucket_of(parent))
-            if kind == InodeType.DIRECTORY and versioning != Versioning.NEVER:
+            bucket = await bucket_by_id(tx, bucket_of(parent))
+            if kind == InodeType.DIRECTORY and bucket.versioning != Versioning.NEVER:
                 hidden = await find_hidden(tx, parent_id, stored[:-1])
                 if hidden is not None:
                     inode = await find_inode(tx, hidden)
-                    return await self._make_again(tx, inode, gets, uid)
+                    inode = await self._make_again(tx, inode, gets, uid)
+                    await tell_name(context, tx, bucket, CREATED_PUT, parent_id, stored, inode)
+                    return inode
             inode = new_inode(
                 context,
                 kind,
@@ -197,18 +202,32 @@ class Files:
                 symlink_target=symlink_target,
                 inline=False,
             )
-            put_inode(tx, inode)
-            if kind == InodeType.DIRECTORY:
-                put_entry(tx, parent_id, stored, Entry(inode.inode_id, kind, ENTRY_EXPLICIT))
-            else:
-                await enter(context, tx, Slot(versioning, parent_id, stored), inode, None)
-                await charge(context, tx, inode, inode.size, 1)
+            inode = await self._enter_new(tx, bucket, parent_id, stored, inode)
             await self._open(tx, inode.inode_id, session)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode.inode_id)
             return inode
 
         return await context.transact(make, ids=1)
+
+    async def _enter_new(
+        self, tx: Transaction, bucket: Bucket, parent_id: int, stored: bytes, inode: Inode
+    ) -> Inode:
+        """Write a new inode and its first name, count it and tell of it."""
+        context = self._context
+        if inode.type == InodeType.DIRECTORY:
+            put_inode(tx, inode)
+            entry = Entry(inode.inode_id, inode.type, ENTRY_EXPLICIT)
+            put_entry(tx, parent_id, stored, entry)
+        else:
+            inode = with_name(tx, inode, parent_id, stored)
+            put_inode(tx, inode)
+            entry = await enter(
+                context, tx, Slot(bucket.versioning, parent_id, stored), inode, None
+            )
+            await charge(context, tx, inode, inode.size, 1)
+        await tell_name(context, tx, bucket, CREATED_PUT, parent_id, stored, inode, entry)
+        return inode
 
     async def _make_again(self, tx: Transaction, hidden: Inode, gets: Inherited, uid: int) -> Inode:
         """mkdir of a folder that still holds versions: the same one comes back, as if new."""
@@ -270,9 +289,11 @@ class Files:
                 raise AlreadyExistsError(f"{name!r}: exists")
             stored = new_stored_name(name, directory=False)
             inode = msgspec.structs.replace(inode, nlink=inode.nlink + 1, ctime_ns=context.now_ns())
-            put_inode(tx, inode)
-            slot = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
-            await enter(context, tx, slot, inode, None)
+            put_inode(tx, with_name(tx, inode, parent_id, stored))
+            bucket = await bucket_by_id(tx, inode.bucket_id)
+            slot = Slot(bucket.versioning, parent_id, stored)
+            entry = await enter(context, tx, slot, inode, None)
+            await tell_name(context, tx, bucket, CREATED_PUT, parent_id, stored, inode, entry)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode_id)
             context.tell_inode(tx, inode_id)
@@ -289,13 +310,16 @@ class Files:
             if entry.type == InodeType.DIRECTORY:
                 raise IsDirectoryError(f"{name!r}: is a folder")
             inode = await find_inode(tx, entry.inode_id)
-            slot = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
+            bucket = await bucket_by_id(tx, inode.bucket_id)
+            slot = Slot(bucket.versioning, parent_id, stored)
             await remove_entry(tx, parent_id, stored)
+            marker = None
             if slot.versioning == Versioning.NEVER:
                 inode = await drop_link(context, tx, inode)
             else:
-                await mark_deleted(context, tx, slot, entry, inode)
+                marker = await mark_deleted(context, tx, slot, entry, inode)
                 inode = await find_inode(tx, entry.inode_id)
+            await tell_name_gone(context, tx, bucket, parent_id, stored, marker)
             await keep_if_emptied(tx, parent_id)
             context.touch_directory(tx, parent_id)
             context.tell_entry(tx, parent_id, name, inode.inode_id)
@@ -315,7 +339,11 @@ class Files:
                 return await drop_bucket(context, tx, name.decode())
             if not await is_empty(tx, entry.inode_id):
                 raise NotEmptyError(f"{name!r}: is not empty")
-            await leave_directory(context, tx, await find_inode(tx, entry.inode_id), versioned=True)
+            folder = await find_inode(tx, entry.inode_id)
+            await leave_directory(context, tx, folder, versioned=True)
+            if folder.explicit:
+                bucket = await bucket_by_id(tx, folder.bucket_id)
+                await tell_name_gone(context, tx, bucket, parent_id, folder.name + b"/")
             await keep_if_emptied(tx, parent_id)
             return True
 

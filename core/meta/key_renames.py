@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 
 from ..errors import InvalidArgumentError, TokenReusedError
+from ..events.records import CREATED_COPY, REMOVED
 from ..kv.store import ReadTransaction, Transaction
 from .conditions import check_conditions
 from .context import MetaContext
 from .folders import find_directory, make_directories, prune
+from .happenings import tell_name_gone, teller_of
 from .object_lookup import missing
 from .objects import find_place
 from .records import (
@@ -95,8 +97,10 @@ class KeyRenames(Renames):
             raise InvalidArgumentError("both keys are names of one file already")
         inode = await self._movable(tx, entry, folder_id, slot.directory_id)
         await remove_entry(tx, folder_id, name)
-        await moved_away(context, tx, Slot(bucket.versioning, folder_id, name), entry)
+        left = Slot(bucket.versioning, folder_id, name)
+        marker = await moved_away(context, tx, left, entry)
         await self._place(tx, inode, slot.directory_id, slot.name, place.entry)
+        await tell_name_gone(context, tx, bucket, folder_id, name, marker)
         self._tell_moved(tx, entry, (folder_id, name), (slot.directory_id, slot.name))
         versioned = bucket.versioning != Versioning.NEVER
         await prune(context, tx, folder_id, bucket.inode_id, versioned=versioned)
@@ -136,6 +140,10 @@ class KeyRenames(Renames):
         await self._free_folder_name(tx, new_parent_id, new_name, old, entry)
         await remove_entry(tx, parent_id, name + b"/")
         await self._place(tx, inode, new_parent_id, new_name + b"/", None)
+        teller = await teller_of(context, tx, bucket)
+        if teller is not None:
+            await teller.tell_below(REMOVED, inode, source)
+            await teller.tell_below(CREATED_COPY, inode, target)
         self._tell_moved(tx, entry, (parent_id, name), (new_parent_id, new_name))
         await prune(context, tx, parent_id, bucket.inode_id, versioned=versioned)
         return inode

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import msgspec
 
 from ..errors import BucketStateError, ConflictError, InvalidArgumentError
+from ..events.records import RETENTION_PUT
 from ..kv.store import Transaction
 from .context import MetaContext
+from .happenings import teller_of
 from .locks import OFF, ON, check_new_lock, check_retention_change, lock_of
 from .object_lookup import find_object
 from .records import InodeType, Lock, ObjectAttributes
@@ -52,7 +54,7 @@ class LockCalls:
             check_retention_change(old, new, now, bypass_governance=bypass_governance)
             return new
 
-        await self._change_lock(bucket, key, version_id, change)
+        await self._change_lock(bucket, key, version_id, change, RETENTION_PUT)
 
     async def set_legal_hold(
         self, bucket: str, key: bytes, *, hold: bool, version_id: str = ""
@@ -65,19 +67,28 @@ class LockCalls:
         await self._change_lock(bucket, key, version_id, change)
 
     async def _change_lock(
-        self, bucket: str, key: bytes, version_id: str, change: Callable[[Lock], Lock]
+        self,
+        bucket: str,
+        key: bytes,
+        version_id: str,
+        change: Callable[[Lock], Lock],
+        event: str = "",
     ) -> None:
         context = self._context
 
         async def write(tx: Transaction) -> None:
-            if not (await find_bucket(tx, bucket)).object_lock:
+            record = await find_bucket(tx, bucket)
+            if not record.object_lock:
                 raise BucketStateError(f"bucket {bucket}: has no object lock")
-            inode, _ = await find_object(tx, bucket, key, version_id)
+            inode, found_id = await find_object(tx, bucket, key, version_id)
             if inode.type == InodeType.DIRECTORY:
                 raise InvalidArgumentError("a folder without content cannot be locked")
             await _refuse_while_written(tx, inode.inode_id, context.now_ns())
             attributes = inode.object or ObjectAttributes()
             attributes = msgspec.structs.replace(attributes, lock=change(lock_of(inode)))
-            changed(context, tx, msgspec.structs.replace(inode, object=attributes))
+            inode = changed(context, tx, msgspec.structs.replace(inode, object=attributes))
+            teller = await teller_of(context, tx, record) if event else None
+            if teller is not None:
+                await teller.tell(event, key, inode, found_id)
 
         await context.kv.transact(write)

@@ -20,12 +20,13 @@ from ..errors import (
     PartTooSmallError,
     UploadNotFoundError,
 )
+from ..events.records import CREATED_MULTIPART
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from ..limits import PART_BYTES_MIN
 from .charges import charge_parts
 from .context import MetaContext
-from .objects import find_place, ids_of_put, swap_object
+from .objects import find_place, ids_of_put, make_placed, swap_object
 from .records import (
     NO_CONDITIONS,
     CompletedPart,
@@ -56,7 +57,7 @@ from .schema import (
     uploads_prefix,
 )
 from .segments import References
-from .tree import all_extents, find_bucket, find_inode, make_object_inode
+from .tree import all_extents, find_bucket, find_inode
 
 PART_SIZES_PER_PAGE = 500  # with their checksums well under the limit of a value
 CREATED_HEX_DIGITS = 16
@@ -262,22 +263,13 @@ class Multipart:
             content = _joined(chosen)
             place = await find_place(context, tx, bucket, upload.key, owner, conditions, what)
             holders = [part.extents for part in stored]
-            inode = await make_object_inode(
-                context,
-                tx,
-                bucket_id,
-                content,
-                attributes,
-                place.owner,
-                quota_ids=place.quota_ids,
-                holders=holders,
-            )
+            inode = await make_placed(context, tx, place, content, attributes, holders=holders)
             tx.clear_range(*part_range(upload.upload_id))
             part_bytes = sum(part.size for part in stored)
             await charge_parts(context, tx, bucket_id, upload.uid, -part_bytes)
             _remember_sizes(tx, inode.inode_id, chosen, checksums)
             tx.clear(upload_row)
-            put = await swap_object(context, tx, place, inode)
+            put = await swap_object(context, tx, place, inode, CREATED_MULTIPART)
             record = CompletedRecord(
                 inode.inode_id, upload.bucket, upload.key, put.replaced, put.version_id
             )

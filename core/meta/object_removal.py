@@ -13,6 +13,7 @@ from .folders import (
     make_explicit,
     prune,
 )
+from .happenings import teller_of
 from .object_lookup import find_version
 from .records import NO_CONDITIONS, Bucket, DeleteOutcome, Deletion, Inode, Versioning
 from .tree import drop_link, find_entry, find_inode, remove_entry, split_key
@@ -27,9 +28,24 @@ async def remove_object(
     deletion: Deletion,
     touched: set[int] | None = None,
 ) -> DeleteOutcome:
-    """Carry *deletion* out inside *tx*. *touched* takes the folder, which the caller prunes after
-    many deletions; None: it is pruned here. Raises PreconditionFailedError, NotFoundError (a
-    condition asks for presence), ObjectLockedError, before anything is written for the key."""
+    """Carry *deletion* out inside *tx*, and tell of it. *touched* takes the folder, which the
+    caller prunes after many deletions; None: it is pruned here. Raises PreconditionFailedError,
+    NotFoundError (a condition asks for presence), ObjectLockedError, before anything is written for
+    the key."""
+    outcome = await _remove(context, tx, bucket, deletion, touched)
+    teller = await teller_of(context, tx, bucket)
+    if teller is not None:
+        await teller.tell_outcome(deletion.key, outcome, named=bool(deletion.version_id))
+    return outcome
+
+
+async def _remove(
+    context: MetaContext,
+    tx: Transaction,
+    bucket: Bucket,
+    deletion: Deletion,
+    touched: set[int] | None,
+) -> DeleteOutcome:
     if deletion.version_id and deletion.version_id != NULL:
         parse_version_id(deletion.version_id)
     if bucket.versioning == Versioning.NEVER:

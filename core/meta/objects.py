@@ -12,6 +12,8 @@ from ..errors import (
     CallerError,
     ConflictError,
 )
+from ..events.origin import origin
+from ..events.records import ACL_PUT, CREATED_COPY, CREATED_PUT, TAGS_DELETED, TAGS_PUT
 from ..kv.store import ReadTransaction, Transaction
 from .bulk_deletes import BulkDeletion
 from .charges import charge
@@ -22,6 +24,7 @@ from .folders import (
     make_explicit,
     prune_all,
 )
+from .happenings import teller_of
 from .inheritance import owner_in
 from .object_lookup import find_object
 from .object_removal import remove_object
@@ -30,6 +33,7 @@ from .records import (
     Bucket,
     DeleteOutcome,
     Deletion,
+    Extent,
     Inode,
     InodeType,
     NewContent,
@@ -70,6 +74,8 @@ DELETES_PER_TRANSACTION = 250
 class Place(NamedTuple):
     """Where an object is about to be put."""
 
+    bucket: Bucket
+    key: bytes
     slot: Slot
     in_folder: bool
     entry: Entry | None
@@ -107,17 +113,43 @@ async def find_place(
         check_conditions(conditions, present, what)
     slot = Slot(bucket.versioning, directory_id, name)
     if not (bucket.has_quota_folders or bucket.folders_pass_on):
-        return Place(slot, in_folder, entry, old, owner)
+        return Place(bucket, key, slot, in_folder, entry, old, owner)
     parent = await find_inode(tx, directory_id)
     owner = owner_in(parent, owner)
-    return Place(slot, in_folder, entry, old, owner, parent.quota_ids)
+    return Place(bucket, key, slot, in_folder, entry, old, owner, parent.quota_ids)
+
+
+async def make_placed(
+    context: MetaContext,
+    tx: Transaction,
+    place: Place,
+    content: NewContent,
+    attributes: ObjectAttributes,
+    *,
+    holders: Sequence[Sequence[Extent]] = (),
+) -> Inode:
+    """Write the inode that ``swap_object`` is to put at *place*; *holders* as
+    ``make_object_inode``."""
+    return await make_object_inode(
+        context,
+        tx,
+        place.bucket.inode_id,
+        content,
+        attributes,
+        place.owner,
+        folder_id=place.slot.directory_id,
+        name=place.slot.name,
+        quota_ids=place.quota_ids,
+        holders=holders,
+    )
 
 
 async def swap_object(
-    context: MetaContext, tx: Transaction, place: Place, inode: Inode
+    context: MetaContext, tx: Transaction, place: Place, inode: Inode, event: str
 ) -> PutResult:
     """Put *inode* (already written) at *place*; what was there becomes a noncurrent version, or is
-    gone. Draws at most one id. Raises QuotaExceededError."""
+    gone. *event*: the name of what is told of that. Draws at most one id. Raises
+    QuotaExceededError."""
     slot = place.slot
     replaced = place.old if slot.versioning == Versioning.NEVER else None
     if replaced is not None and replaced.nlink > 1:
@@ -129,6 +161,9 @@ async def swap_object(
     context.touch_directory(tx, slot.directory_id)
     context.tell_entry(tx, slot.directory_id, slot.name, inode.inode_id)
     version_id = "" if slot.versioning == Versioning.NEVER else entry_version_id(entry)
+    teller = await teller_of(context, tx, place.bucket)
+    if teller is not None:
+        await teller.tell(origin.get().created or event, place.key, inode, version_id)
     return PutResult(inode, place.entry is not None, version_id)
 
 
@@ -177,16 +212,8 @@ class Objects:
         async def put(tx: Transaction) -> PutResult:
             found = await find_bucket(tx, bucket)
             place = await find_place(context, tx, found, key, owner, conditions, what)
-            inode = await make_object_inode(
-                context,
-                tx,
-                found.inode_id,
-                content,
-                attributes,
-                place.owner,
-                quota_ids=place.quota_ids,
-            )
-            return await swap_object(context, tx, place, inode)
+            inode = await make_placed(context, tx, place, content, attributes)
+            return await swap_object(context, tx, place, inode, CREATED_PUT)
 
         return await context.transact(put, ids=ids_of_put(key))
 
@@ -215,14 +242,12 @@ class Objects:
             place = await find_place(context, tx, found, key, owner, conditions, what)
             content = await content_of(tx, source)
             given = _copied_attributes(source, attributes)
-            inode = await make_object_inode(
-                context, tx, found.inode_id, content, given, place.owner, quota_ids=place.quota_ids
-            )
+            inode = await make_placed(context, tx, place, content, given)
             if inode.object is not None and inode.object.part_count:
                 for number, value in await tx.get_range(*part_sizes_range(source.inode_id)):
                     page = int.from_bytes(number[-4:], "big")
                     tx.set(part_sizes_key(inode.inode_id, page), value)
-            return await swap_object(context, tx, place, inode)
+            return await swap_object(context, tx, place, inode, CREATED_COPY)
 
         return await context.transact(copy, ids=ids_of_put(key))
 
@@ -261,6 +286,7 @@ class Objects:
                 tx: Transaction, group: Sequence[Deletion] = group
             ) -> list[DeleteOutcome | Exception]:
                 record = await find_bucket(tx, bucket)
+                teller = await teller_of(context, tx, record)
                 done: Sequence[DeleteOutcome | Exception | None] = [None] * len(group)
                 if record.versioning == Versioning.NEVER:
                     done = await BulkDeletion(context, tx, record, group).run()
@@ -269,6 +295,8 @@ class Objects:
                 for deletion, outcome in zip(group, done, strict=True):
                     if outcome is not None:
                         found.append(outcome)
+                        if teller is not None and isinstance(outcome, DeleteOutcome):
+                            await teller.tell_outcome(deletion.key, outcome, named=True)
                         continue
                     try:
                         found.append(await remove_object(context, tx, record, deletion, touched))
@@ -297,14 +325,18 @@ class Objects:
         context = self._context
 
         async def change(tx: Transaction) -> Inode:
-            inode, _ = await find_object(tx, bucket, key, version_id)
+            inode, found_id = await find_object(tx, bucket, key, version_id)
             if inode.inode_id != inode_id:
                 raise ConflictError(f"object {bucket}/{key!r}: was replaced meanwhile")
-            lock = None if inode.object is None else inode.object.lock
-            given = msgspec.structs.replace(attributes, lock=lock)
+            before = inode.object or ObjectAttributes()
+            given = msgspec.structs.replace(attributes, lock=before.lock)
             inode = msgspec.structs.replace(inode, object=given, ctime_ns=context.now_ns())
             put_inode(tx, inode)
             context.tell_inode(tx, inode_id)
+            event = _event_of_attributes(before, given)
+            teller = await teller_of(context, tx, await find_bucket(tx, bucket))
+            if event and teller is not None:
+                await teller.tell(event, key, inode, found_id)
             return inode
 
         return await context.kv.transact(change)
@@ -322,6 +354,13 @@ class Objects:
             return tuple(part for _, value in rows for part in decode_part_sizes(value))
 
         return await self._context.kv.read(read)
+
+
+def _event_of_attributes(before: ObjectAttributes, after: ObjectAttributes) -> str:
+    """What the change from *before* to *after* is called; empty: nobody is told of it."""
+    if before.tags != after.tags:
+        return TAGS_PUT if after.tags else TAGS_DELETED
+    return ACL_PUT if before.acl != after.acl else ""
 
 
 def _copied_attributes(source: Inode, given: ObjectAttributes | None) -> ObjectAttributes:

@@ -184,6 +184,11 @@ class Inode(Record, frozen=True):
     mode says it all."""
     default_acl: bytes = b""
     """Folders only: what is made in it begins with this list."""
+    folder_id: int = 0
+    """What is no folder: the folder of the name that it was given last (core/meta/file_names.py); 0
+    in records of versions that did not note it."""
+    file_name: bytes = b""
+    """That name, as stored."""
 
     @property
     def lives(self) -> bool:
@@ -252,6 +257,8 @@ class Bucket(Record, frozen=True):
     """Some folder has, or had, a quota of its own."""
     folders_pass_on: bool = False
     """Some folder passes on, or passed on, its group or a list (core/meta/inheritance.py)."""
+    notifies: bool = False
+    """Somebody is told of events (the setting ``notification``)."""
 
 
 class WriteConditions(msgspec.Struct, frozen=True, gc=False):

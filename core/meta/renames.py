@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ..errors import (
@@ -13,12 +15,14 @@ from ..errors import (
     NotEmptyError,
     PermissionDeniedError,
 )
+from ..events.records import CREATED_COPY, REMOVED
 from ..ids import ROOT_INODE_ID
 from ..kv.store import ReadTransaction, Transaction
 from .accounts import holder_of
 from .bucket_names import is_bucket_name
 from .charges import count_elsewhere
 from .context import MetaContext
+from .file_names import with_name
 from .files import bucket_of, find_name, need_directory, need_name, new_stored_name
 from .folders import (
     clear_directory,
@@ -26,6 +30,7 @@ from .folders import (
     has_versions,
     keep_if_emptied,
 )
+from .happenings import tell_below, tell_name, tell_name_gone
 from .locks import check_unlocked
 from .records import Inode, InodeType
 from .schema import ENTRY_EXPLICIT, Entry, bucket_key, decode_bucket, encode
@@ -36,7 +41,7 @@ from .tree import (
     put_inode,
     remove_entry,
 )
-from .versions import Slot, bucket_by_id, enter, moved_away, versioning_of
+from .versions import Slot, bucket_by_id, enter, moved_away
 
 
 class Renames:
@@ -91,10 +96,18 @@ class Renames:
             if directory:
                 await _refuse_hidden(tx, new_parent_id, new_stored)
             await remove_entry(tx, parent_id, stored)
+            source = await bucket_by_id(tx, source_bucket)
+            marker = None
             if not directory:
-                slot = Slot(await versioning_of(tx, source_bucket), parent_id, stored)
-                await moved_away(context, tx, slot, entry)
+                slot = Slot(source.versioning, parent_id, stored)
+                marker = await moved_away(context, tx, slot, entry)
             await self._place(tx, inode, new_parent_id, new_stored, target and target[1])
+            if directory:
+                await tell_below(context, tx, source, REMOVED, inode, parent_id, stored)
+                names = new_parent_id, new_stored
+                await tell_below(context, tx, source, CREATED_COPY, inode, *names)
+            else:
+                await tell_name_gone(context, tx, source, parent_id, stored, marker)
             await keep_if_emptied(tx, parent_id)
             for folder in {parent_id, new_parent_id}:
                 context.touch_directory(tx, folder)
@@ -167,7 +180,7 @@ class Renames:
         *,
         replaces: bool = True,
     ) -> None:
-        """Put *inode* under its new name, in place of *old*."""
+        """Put *inode* under its new name, in place of *old*, and tell of it if it is no folder."""
         context = self._context
         inode = msgspec.structs.replace(inode, ctime_ns=context.now_ns())
         if inode.type == InodeType.DIRECTORY:
@@ -178,9 +191,12 @@ class Renames:
             flags = ENTRY_EXPLICIT if inode.explicit else 0
             put_entry(tx, parent_id, stored, Entry(inode.inode_id, inode.type, flags))
         else:
+            inode = with_name(tx, inode, parent_id, stored)
             put_inode(tx, inode)
-            slot = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
-            await enter(context, tx, slot, inode, old, replaces=replaces)
+            bucket = await bucket_by_id(tx, inode.bucket_id)
+            slot = Slot(bucket.versioning, parent_id, stored)
+            entry = await enter(context, tx, slot, inode, old, replaces=replaces)
+            await tell_name(context, tx, bucket, CREATED_COPY, parent_id, stored, inode, entry)
         context.tell_inode(tx, inode.inode_id)
 
     async def _exchange(
@@ -208,12 +224,37 @@ class Renames:
                 continue
             if directory:
                 await _refuse_hidden(tx, parent_id, new_stored)
-                left = Slot(await versioning_of(tx, inode.bucket_id), parent_id, stored)
-                await moved_away(self._context, tx, left, entry)
+                bucket = await bucket_by_id(tx, inode.bucket_id)
+                left = Slot(bucket.versioning, parent_id, stored)
+                marker = await moved_away(self._context, tx, left, entry)
+                await tell_name_gone(self._context, tx, bucket, parent_id, stored, marker)
             await self._place(tx, inode, parent_id, new_stored, None)
+        await self._tell_exchanged(tx, inodes, (first, second))
         for (parent_id, _, entry), name in zip((first, second), names, strict=True):
             self._context.touch_directory(tx, parent_id)
             self._context.tell_entry(tx, parent_id, name, entry.inode_id)
+
+    async def _tell_exchanged(
+        self,
+        tx: Transaction,
+        inodes: Sequence[Inode],
+        places: tuple[tuple[int, bytes, Entry], tuple[int, bytes, Entry]],
+    ) -> None:
+        """Tell of what is below folders that were exchanged; *places*: where they were before. What
+        goes is told first: it may be what comes, by name."""
+        folders = [inode for inode in inodes if inode.type == InodeType.DIRECTORY]
+        olds = [place for place in places if place[2].type == InodeType.DIRECTORY]
+        news = [
+            (parent_id, stored.removesuffix(b"/") + b"/")
+            for (parent_id, stored, _), inode in zip(reversed(places), inodes, strict=True)
+            if inode.type == InodeType.DIRECTORY
+        ]
+        for folder, (parent_id, stored, _) in zip(folders, olds, strict=True):
+            bucket = await bucket_by_id(tx, folder.bucket_id)
+            await tell_below(self._context, tx, bucket, REMOVED, folder, parent_id, stored)
+        for folder, (parent_id, stored) in zip(folders, news, strict=True):
+            bucket = await bucket_by_id(tx, folder.bucket_id)
+            await tell_below(self._context, tx, bucket, CREATED_COPY, folder, parent_id, stored)
 
 
 async def _refuse_hidden(tx: ReadTransaction, parent_id: int, stored: bytes) -> None:

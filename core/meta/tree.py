@@ -187,10 +187,13 @@ async def make_object_inode(
     attributes: ObjectAttributes,
     owner: Owner,
     *,
+    folder_id: int,
+    name: bytes,
     quota_ids: tuple[int, ...] = (),
     holders: Sequence[Sequence[Extent]] = (),
 ) -> Inode:
-    """Write a new file inode with *content*, counting one more reference to its segments.
+    """Write a new file inode with *content*, counting one more reference to its segments. It is to
+    have the stored *name* in a folder.
 
     *holders*: extents of parts that give way to the inode; their references end.
     """
@@ -206,7 +209,10 @@ async def make_object_inode(
         access_acl=owner.file_acl,
     )
     inode = msgspec.structs.replace(
-        inode, object=msgspec.structs.replace(attributes, etag_generation=0)
+        inode,
+        object=msgspec.structs.replace(attributes, etag_generation=0),
+        folder_id=folder_id,
+        file_name=name,
     )
     if content.inline_data is not None:
         assert attributes.encryption or content.size >= len(content.inline_data)

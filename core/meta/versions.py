@@ -313,14 +313,17 @@ async def mark_deleted(
     return row
 
 
-async def moved_away(context: MetaContext, tx: Transaction, slot: Slot, entry: Entry) -> None:
-    """The current version took another name: what stays behind is deleted, not current."""
+async def moved_away(context: MetaContext, tx: Transaction, slot: Slot, entry: Entry) -> Row | None:
+    """The current version took another name: what stays behind is deleted, not current. Returns the
+    delete marker; None: nothing stays behind."""
     if slot.versioning == Versioning.NEVER or await newest_row(tx, slot) is None:
-        return
+        return None
     sequence = await next_sequence(context, tx, slot, entry)
     await supersede(context, tx, slot, None)
     is_null = slot.versioning == Versioning.SUSPENDED
-    _put_row(tx, slot, Row(sequence, VersionRecord(0, 0, is_null, context.now_ns())))
+    row = Row(sequence, VersionRecord(0, 0, is_null, context.now_ns()))
+    _put_row(tx, slot, row)
+    return row
 
 
 async def remove_version(
@@ -358,7 +361,10 @@ async def promote(context: MetaContext, tx: Transaction, slot: Slot) -> None:
         return
     _clear_row(tx, slot, row)
     inode = await find_inode(tx, row.record.inode_id)
-    changed(context, tx, msgspec.structs.replace(inode, nlink=1, noncurrent=False))
+    inode = msgspec.structs.replace(
+        inode, nlink=1, noncurrent=False, folder_id=slot.directory_id, file_name=slot.name
+    )
+    changed(context, tx, inode)
     flags = ENTRY_NULL if row.record.is_null and row.sequence else 0
     await show_all(context, tx, slot.directory_id)
     entry = Entry(inode.inode_id, inode.type, flags, row.sequence)

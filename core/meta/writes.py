@@ -37,6 +37,7 @@ from .extents import (
     home_extent,
     with_extent,
 )
+from .happenings import tell_content
 from .locks import check_unlocked
 from .passing import note_passing
 from .records import (
@@ -96,6 +97,7 @@ async def changed_content(context: MetaContext, tx: Transaction, inode: Inode, s
     )
     put_inode(tx, inode)
     context.tell_inode(tx, inode.inode_id)
+    await tell_content(context, tx, inode)
     return inode
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote, quote_from_bytes, urlencode, urlsplit
 
 import msgspec
 
+from ...core.events.records import CREATED_POST
 from ...core.limits import INLINE_BYTES_MAX, KIB, PUT_BYTES_MAX
 from ...core.meta.records import PutResult
 from .. import documents
@@ -54,6 +55,7 @@ async def post_object(exchange: Exchange) -> Reply:
     body = Body(exchange)
     head, taken = await _read_head(body, boundary)
     least, most = await _accept(exchange, head)
+    exchange.note_origin(CREATED_POST)
     headers = exchange.headers
     attributes = attributes_of(headers)
     lock = await lock_of_request(exchange, with_body=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ...core.errors import BucketNotFoundError
+from ...core.events.records import Notification
 from ..bucket_guard import owner_of
 from ..errors import S3Error
 from ..exchange import Exchange
@@ -115,7 +116,7 @@ async def _check_log_bucket(exchange: Exchange, record: logging.Logging) -> None
         )
 
 
-async def _check_targets(exchange: Exchange, record: notification.Notification) -> None:
+async def _check_targets(exchange: Exchange, record: Notification) -> None:
     if exchange.headers.get("x-amz-skip-destination-validation", "").lower() != "true":
         notification.check_targets(record, exchange.services.notification_targets)
 
@@ -138,7 +139,7 @@ _NOTIFICATION = Setting(
     notification.STORED,
     notification.parse,
     notification.render,
-    default=notification.Notification(),
+    default=Notification(),
     checksum_required=False,
     check=_check_targets,
 )

@@ -9,6 +9,8 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from ...core.events.records import ASPECT, EVENT_BRIDGE, Configuration, Notification
+from ...core.events.rules import covers
 from ..errors import S3Error, invalid_argument
 from ..xml import Element, children, local_name, malformed, parse_document
 from .elements import all_texts, document, element, only, only_these, optional, text_of
@@ -18,8 +20,6 @@ DOCUMENT_BYTES_MAX = 1 << 20
 CONFIGURATIONS_MAX = 100  # as AWS
 FILTER_CHARACTERS_MAX = 1024
 ID_CHARACTERS_MAX = 255
-EVENT_BRIDGE = "eventbridge"
-"""Name of the target that ``EventBridgeConfiguration`` means."""
 
 EVENTS = frozenset(
     f"s3:{name}"
@@ -66,32 +66,7 @@ _KINDS = {
 """Element of a configuration: element of its ARN, and the service that the ARN names."""
 
 
-class Configuration(msgspec.Struct, frozen=True, array_like=True):
-    """Events that one target is told."""
-
-    kind: str
-    """Its element: TopicConfiguration, QueueConfiguration or CloudFunctionConfiguration."""
-    id: str
-    arn: str
-    events: tuple[str, ...]
-    prefix: str | None = None
-    suffix: str | None = None
-
-    @property
-    def target(self) -> str:
-        """The configured target's name."""
-        return self.arn.rpartition(":")[2]
-
-
-class Notification(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All configurations of a bucket."""
-
-    configurations: tuple[Configuration, ...] = ()
-    event_bridge: bool = False
-    """Everything is told to the target ``EVENT_BRIDGE``."""
-
-
-STORED: Stored[Notification] = Stored("notification", Notification)
+STORED: Stored[Notification] = Stored(ASPECT, Notification)
 
 
 def parse(body: bytes) -> Notification:
@@ -167,7 +142,7 @@ def _filter(found: Element | None) -> tuple[str | None, str | None]:
 
 def _overlap(one: Configuration, other: Configuration) -> bool:
     """Whether some event of some key would be told to both."""
-    same_events = any(_covers(a, b) or _covers(b, a) for a in one.events for b in other.events)
+    same_events = any(covers(a, b) or covers(b, a) for a in one.events for b in other.events)
     prefixes, suffixes = (
         (one.prefix or "", other.prefix or ""),
         (one.suffix or "", other.suffix or ""),
@@ -177,10 +152,6 @@ def _overlap(one: Configuration, other: Configuration) -> bool:
         and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0]))
         and (suffixes[0].endswith(suffixes[1]) or suffixes[1].endswith(suffixes[0]))
     )
-
-
-def _covers(pattern: str, event: str) -> bool:
-    return pattern == event or (pattern.endswith("*") and event.startswith(pattern[:-1]))
 
 
 def check_targets(notification: Notification, known: AbstractSet[str]) -> None:

@@ -21,8 +21,10 @@ from botocore.config import Config as BotoConfig
 from craqen.core.clock import SystemClock
 from craqen.core.crypt.key_ring import STORE_KEY_ID, FileKeyRing
 from craqen.core.crypt.port import KeyKeeper
+from craqen.core.events.outbox import Event, Queue
 from craqen.core.identity.records import FIRST_ACCOUNT_ID
 from craqen.core.identity.store import IdentityStore
+from craqen.core.keeper.outbox import Outbox
 from craqen.core.kv.memory import MemoryStore
 from craqen.core.kv.store import ReadTransaction
 from craqen.core.meta.local import LocalMetaStore
@@ -174,6 +176,16 @@ class Gateway:
         """Run *work* on the server's loop."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_SECONDS)
+
+    def events(self, bucket: str, destination: str) -> list[Event]:
+        """What waits for a destination."""
+
+        async def read() -> list[Event]:
+            number = (await self.meta.get_bucket(bucket)).inode_id
+            page = await Outbox(self._kv).page(Queue(number, destination))
+            return [one.event for one in page if one.event is not None]
+
+        return self.call(read())
 
     @property
     def host(self) -> str:
