@@ -200,6 +200,12 @@ class GatewayOptions:
     audit_log_files: int = option(
         10, "Full audit logs that are kept: .1 (the newest), .2, …", minimum=1, maximum=10_000
     )
+    access_log_interval_seconds: float = option(
+        300.0,
+        "How often lines of buckets' access logs (PutBucketLogging) are delivered.",
+        minimum=0.1,
+        maximum=86_400.0,
+    )
     uid: int = option(0, "Owner of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
     gid: int = option(0, "Group of files made by S3 requests.", minimum=0, maximum=2**32 - 2)
 
@@ -336,7 +342,8 @@ class MetricsOptions:
     listen: str = option(
         "",
         "host:port where a manager answers GET /metrics; storage node N listens on that port + N, "
-        "the keeper on the port below. Whoever can reach it can read it. Empty: nowhere.",
+        "the keeper on the port below, gateway worker N on that port - 100 - N. Whoever can reach "
+        "it can read it. Empty: nowhere.",
     )
 
 

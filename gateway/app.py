@@ -6,9 +6,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 
 from ..core.errors import CraqenError, DataLossError, NotFoundError
-from .audit.auditor import Answered, Auditor
+from .answered import Answered, Witness
 from .auth.credentials import NOBODY
 from .auth.request import SignedRequest
 from .bucket_guard import check_owners, check_payer, tell_browsers
@@ -58,25 +59,25 @@ class _Request:
 class Application:
     """Answers requests: the ``Endpoint`` of all connections of a worker."""
 
-    def __init__(self, services: Services, auditor: Auditor | None = None) -> None:
-        """*auditor*: None: no request is audited."""
+    def __init__(self, services: Services, witnesses: Sequence[Witness] = ()) -> None:
+        """*witnesses* are told of each request."""
         self._services = services
-        self._auditor = auditor
+        self._witnesses = witnesses
         self.head: ServerHead = services.head
 
     async def handle(self, incoming: Incoming) -> Sent:
         """Answer one request. Errors become S3 error documents here and nowhere else."""
         request = _Request(incoming)
-        if self._auditor is not None:
-            return await self._answer_audited(request, self._auditor)
+        if self._witnesses:
+            return await self._answer_witnessed(request)
         try:
             return await self._answer(request)
         except ConnectionError:
             return Sent(0, keep_alive=False)  # the client is gone
 
-    async def _answer_audited(self, request: _Request, auditor: Auditor) -> Sent:
+    async def _answer_witnessed(self, request: _Request) -> Sent:
         """Also a request that is cancelled, or whose client goes away, may have changed
-        something: there is a record of each."""
+        something: witnesses are told of each."""
         began_ns, began = time.time_ns(), time.monotonic_ns()
         sent = Sent(0, keep_alive=False)
         try:
@@ -85,19 +86,20 @@ class Application:
             pass
         finally:
             error = request.error
-            auditor.note(
-                Answered(
-                    request.incoming,
-                    request.id,
-                    began_ns,
-                    time.monotonic_ns() - began,
-                    sent.status,
-                    request.route,
-                    request.exchange,
-                    request.call,
-                    ("", "") if error is None else (error.code, error.message),
-                )
+            answered = Answered(
+                request.incoming,
+                request.id,
+                began_ns,
+                time.monotonic_ns() - began,
+                sent.status,
+                request.route,
+                request.exchange,
+                request.call,
+                ("", "") if error is None else (error.code, error.message),
+                sent.body_bytes,
             )
+            for witness in self._witnesses:
+                witness.note(answered)
         return sent
 
     async def _answer(self, request: _Request) -> Sent:
@@ -221,7 +223,12 @@ class Application:
                 reply.headers = {**reply.headers, **request.answer_headers}
             head = reply.head(self.head, request.id)
         incoming.transport.write(head + reply.body if reply.body else head)
-        return Sent(reply.status, keep_alive=reply.keep_alive, finish=finish)
+        return Sent(
+            reply.status,
+            keep_alive=reply.keep_alive,
+            finish=finish,
+            body_bytes=len(reply.body),
+        )
 
     def _fail(self, request: _Request, error: S3Error) -> Sent:
         request.error = error

@@ -62,6 +62,10 @@ class BucketCache:
         self._meta = meta
         self._buckets: OrderedDict[str, BucketInfo] = OrderedDict()
 
+    def known(self, name: str) -> BucketInfo | None:
+        """The bucket as it was when a request last asked for it; None if that is forgotten."""
+        return self._buckets.get(name)
+
     async def get(self, name: str) -> BucketInfo:
         """The bucket as it is now. Raises BucketNotFoundError."""
         cached = self._buckets.get(name)

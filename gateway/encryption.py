@@ -27,9 +27,11 @@ from ..core.crypt.envelope import (
     new_data_key,
     opaque_etag,
 )
+from ..core.crypt.pages import seal_record
 from ..core.crypt.port import KMS_DEFAULT_KEY_ID, KeyKeeper, WrappedKey
 from ..core.errors import NotFoundError, PermissionDeniedError
-from ..core.meta.records import ObjectAttributes
+from ..core.meta.records import NewContent, ObjectAttributes
+from .bucket_info import BucketInfo
 from .errors import S3Error, invalid_argument
 from .exchange import Exchange
 from .headers import Headers
@@ -95,7 +97,11 @@ async def _sealing_for(exchange: Exchange, data_key: bytes) -> Sealing | None:
         if default is None or not default.algorithm:
             return None
         managed = _of_default(default)
-    wrapped = await _wrap(exchange.services.keys, managed, data_key)
+    return await _sealing_of(exchange.services.keys, managed, data_key)
+
+
+async def _sealing_of(keys: KeyKeeper, managed: _Managed, data_key: bytes) -> Sealing:
+    wrapped = await _wrap(keys, managed, data_key)
     encryption = Encryption(
         managed.algorithm,
         wrapped.wrapped,
@@ -105,6 +111,21 @@ async def _sealing_for(exchange: Exchange, data_key: bytes) -> Sealing | None:
         has_bucket_key=managed.has_bucket_key,
     )
     return Sealing(encryption, data_key)
+
+
+async def seal_by_default(keys: KeyKeeper, info: BucketInfo) -> Sealing | None:
+    """The encryption of what the store itself puts into a bucket. Raises S3Error."""
+    default = info.parsed(ASPECT, decode_default)
+    if default is None or not default.algorithm:
+        return None
+    return await _sealing_of(keys, _of_default(default), new_data_key())
+
+
+def inline_content(sealing: Sealing | None, data: bytes) -> NewContent:
+    """Content that is kept in a record, encrypted if there is a sealing."""
+    if sealing is None or not data:
+        return NewContent(len(data), data)
+    return NewContent(len(data), seal_record(sealing.data_key, data))
 
 
 async def seal_copy(

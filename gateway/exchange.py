@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,15 +67,18 @@ class Exchange:
 
     __slots__ = (
         "answer_headers",
+        "answered_ns",
         "authentication",
         "bucket",
         "bucket_info",
         "continued",
+        "deleted",
         "given_tags",
         "headers",
         "id",
         "identity",
         "key",
+        "object_bytes",
         "query",
         "receiver",
         "request",
@@ -114,8 +119,16 @@ class Exchange:
         self.receiver: BodyReceiver | None = None
         """What receives the body past aiohttp, from when it does."""
 
+        self.answered_ns = 0
+        """When the answer began, by the wall clock; 0: not yet."""
+        self.object_bytes: int | None = None
+        """The size of the object that the request is about, as far as the handler knows it."""
+        self.deleted: Sequence[tuple[bytes, str, str]] = ()
+        """Key, version id and error code of each object that a DeleteObjects names."""
+
     def head_of(self, reply: Reply) -> bytes:
-        """Status line and headers of the answer."""
+        """Status line and headers of the answer, which begins now."""
+        self.answered_ns = time.time_ns()
         if self.answer_headers:
             reply.headers = {**reply.headers, **self.answer_headers}
         return reply.head(self.services.head, self.id)

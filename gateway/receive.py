@@ -17,13 +17,14 @@ from aiohttp.web import RequestPayloadError
 
 from ..core.client.encrypted import EncryptedSegmentWriter
 from ..core.client.port import SegmentWriter
-from ..core.crypt.pages import seal_record, stored_length
+from ..core.crypt.pages import stored_length
 from ..core.errors import CallerError, ConflictError
 from ..core.limits import INLINE_BYTES_MAX, PUT_BYTES_MAX
 from ..core.meta.records import NewContent
 from .auth.chunked import ChunkDecoder, decoded_length_bytes, trailer_names
 from .body.checksums import ALGORITHMS, HEADER_PREFIX
 from .body.verification import BodyResult, BodyVerifier
+from .encryption import inline_content
 from .errors import S3Error
 from .exchange import Exchange
 from .headers import Headers
@@ -296,10 +297,7 @@ async def receive_content(
 
 def small_content(exchange: Exchange, data: bytes) -> NewContent:
     """Content that is kept in a record, encrypted if the exchange's is."""
-    sealing = exchange.sealing
-    if sealing is None or not data:
-        return NewContent(len(data), data)
-    return NewContent(len(data), seal_record(sealing.data_key, data))
+    return inline_content(exchange.sealing, data)
 
 
 def new_segment(exchange: Exchange, length: int | None) -> SegmentWriter:

@@ -93,7 +93,7 @@ class Sent:
     """What the handler gives back to aiohttp once the answer is on its way; stands in for aiohttp's
     response."""
 
-    __slots__ = ("_finish", "keep_alive", "status")
+    __slots__ = ("_finish", "body_bytes", "keep_alive", "status")
 
     def __init__(
         self,
@@ -101,9 +101,12 @@ class Sent:
         *,
         keep_alive: bool,
         finish: Callable[[], Awaitable[None]] | None = None,
+        body_bytes: int = 0,
     ) -> None:
-        """*finish* is awaited before the connection goes on or closes."""
+        """*finish* is awaited before the connection goes on or closes. *body_bytes*: how many were
+        sent behind the head."""
         self.status = status
+        self.body_bytes = body_bytes
         self.keep_alive = keep_alive
         self._finish = finish
 

@@ -72,7 +72,12 @@ async def send_object(
         steps.close()
         sender.close()
         await hold.end()
-    return Sent(reply.status, keep_alive=reply.keep_alive, finish=request.protocol.drained)
+    return Sent(
+        reply.status,
+        keep_alive=reply.keep_alive,
+        finish=request.protocol.drained,
+        body_bytes=length,
+    )
 
 
 class _Steps:

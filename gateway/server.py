@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..core.client.connect import Client, connect
@@ -19,8 +19,14 @@ from ..core.events.destinations import parse_destinations
 from ..core.identity.records import FIRST_ACCOUNT_ID
 from ..core.identity.store import IdentityStore
 from ..core.limits import MIB
+from ..core.meta.records import Owner
+from ..core.metrics import MetricsServer, listening_place
 from ..core.options import Config
 from .access.authorizer import PolicyAuthorizer
+from .access_logs.delivery import Delivery
+from .access_logs.log import AccessLog
+from .access_logs.spool import Spool
+from .answered import Witness
 from .app import Application
 from .audit.auditor import Auditor
 from .audit.log import AuditFile
@@ -33,11 +39,13 @@ from .exchange import Services
 from .iam.issuers import Issuers
 from .iam.policy_rights import PolicyRights
 from .iam.service import QueryService
+from .measures import measures
 from .protocol import CONNECTIONS_MAX, GatewayServer
 from .reply import ServerHead
 from .routing import Router
 from .tls import Certificates
 
+METRICS_PORTS_BELOW = 100  # worker N answers on metrics.listen's port less this and N
 DRAIN_SECONDS = 10.0  # for requests under way when the worker stops
 BACKLOG = 1024
 DESCRIPTORS_BESIDE = 1024  # block files, sockets of the store, the rest
@@ -61,17 +69,27 @@ async def run_worker(config: Config, number: int, ready: Callable[[str], None]) 
     client = await connect(config, f"gateway {number}")
     try:
         services = await _services(config, client, credentials)
-        region, host_id = services.region, services.head.host_id
+        access_log = _access_log(config, services)
+        witnesses: list[Witness] = [access_log]
+        if audit is not None:
+            witnesses.append(Auditor(audit, services.region, services.head.host_id))
         endpoint = RunningEndpoint(
             services,
             None if certificates is None else certificates.context,
-            auditor=None if audit is None else Auditor(audit, region, host_id),
+            witnesses=witnesses,
         )
         loop.add_signal_handler(signal.SIGHUP, _reload, credentials, certificates)
         await endpoint.start(_listen(config))
+        access_log.start()
+        metrics = MetricsServer(lambda: measures(access_log, audit))
+        if config.metrics.listen:
+            place = listening_place(config.metrics.listen, -METRICS_PORTS_BELOW - number)
+            await metrics.start(*place)
         ready(endpoint_of(config))
         code = await _until_stopped(stop, client)
         await endpoint.stop()
+        await metrics.close()
+        await access_log.stop()
         return code
     finally:
         await client.close()
@@ -87,12 +105,12 @@ class RunningEndpoint:
         services: Services,
         context: ssl.SSLContext | None = None,
         *,
-        auditor: Auditor | None = None,
+        witnesses: Sequence[Witness] = (),
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._context = context
         self._server = GatewayServer(
-            Application(services, auditor), connections_max=connections_max
+            Application(services, witnesses), connections_max=connections_max
         )
         self._listening: asyncio.Server | None = None
 
@@ -155,6 +173,16 @@ async def _services(config: Config, client: Client, credentials: FileCredentialS
         notification_targets=frozenset(parse_destinations(config.events.destinations)),
         object_ownership=options.object_ownership,
         access_mode=options.access_mode,
+    )
+
+
+def _access_log(config: Config, services: Services) -> AccessLog:
+    options = config.gateway
+    return AccessLog(
+        services,
+        Spool(Path(config.data_folder) / "access-logs"),
+        Delivery(services, Owner(options.uid, options.gid)),
+        options.access_log_interval_seconds,
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ...core.identity.records import FIRST_ACCOUNT_ID, Identity, canonical_id_of
+from ..answered import Answered, address_of, signing_of, tls_of
 from ..bucket_guard import owner_of
 from ..headers import Headers, fold_headers
-from ..iam.trace import CallTrace
 from ..protocol import Incoming
 from ..routing import Route
 from .facts import S3, Facts
@@ -21,25 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("craqen.gateway")
 
-_NO_TLS = ("", "")
 _NO_PARAMETERS: dict[str, str] = {}
-
-
-class Answered(NamedTuple):
-    """A request and what became of it."""
-
-    incoming: Incoming
-    request_id: str
-    began_ns: int
-    """By the wall clock."""
-    elapsed_ns: int
-    status: int
-    """0: it was not answered."""
-    route: Route | None
-    exchange: Exchange | None
-    call: CallTrace | None
-    error: tuple[str, str]
-    """Code and message."""
 
 
 class Auditor:
@@ -51,10 +33,7 @@ class Auditor:
         self._host_id = host_id
 
     def note(self, answered: Answered) -> None:
-        """Write the record of a request.
-
-        Never raises: an answer that is given is not taken back for the sake of its record.
-        """
+        """Write the record of a request."""
         try:
             self.file.write(render(self._facts(answered), str(uuid.uuid4())))
         except Exception:
@@ -81,7 +60,7 @@ class Auditor:
         elif route is not None:
             operation, bucket, parameters = _of_route(route)
             key = route.key.decode("utf-8", "replace")
-        auth_method, version = _signing(incoming.message.path, headers.get("authorization", ""))
+        auth_method, version = signing_of(incoming.message.path, headers.get("authorization", ""))
         return Facts(
             answered.request_id,
             self._host_id,
@@ -91,12 +70,12 @@ class Auditor:
             service,
             operation,
             headers,
-            _address(incoming),
+            address_of(incoming),
             identity,
             access_key,
             auth_method,
             version,
-            _tls(incoming),
+            tls_of(incoming),
             bucket,
             bucket_account,
             key,
@@ -123,27 +102,3 @@ def _received(incoming: Incoming, exchange: Exchange | None, headers: Headers) -
 
 def _of_route(route: Route) -> tuple[str, str, dict[str, str]]:
     return route.operation, route.bucket, dict(route.query)
-
-
-def _signing(target: str, authorization: str) -> tuple[str, str]:
-    """How and by which version a request says that it is signed."""
-    if authorization:
-        return "AuthHeader", "SigV4" if authorization.startswith("AWS4-") else "SigV2"
-    query = target.partition("?")[2]
-    if "X-Amz-Signature=" in query:
-        return "QueryString", "SigV4"
-    if "Signature=" in query:
-        return "QueryString", "SigV2"
-    return "", ""
-
-
-def _address(incoming: Incoming) -> str:
-    transport = incoming.protocol.transport
-    name = None if transport is None else transport.get_extra_info("peername")
-    return str(name[0]) if isinstance(name, tuple) else ""
-
-
-def _tls(incoming: Incoming) -> tuple[str, str]:
-    transport = incoming.protocol.transport
-    cipher = None if transport is None else transport.get_extra_info("cipher")
-    return (cipher[1], cipher[0]) if cipher else _NO_TLS

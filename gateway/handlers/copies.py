@@ -130,6 +130,7 @@ async def copy_object(exchange: Exchange) -> Reply:
         )
     else:
         put = await _put_rewritten(exchange, content, view, attributes)
+    exchange.object_bytes = put.inode.size
     made = put.inode.object or ObjectAttributes()
     reply = xml_reply(
         documents.copy_object(

@@ -70,6 +70,9 @@ async def delete_objects(exchange: Exchange) -> Reply:
             failures.append(DeleteFailure(deletion.key, deletion.version_id, error))
         else:
             raise outcome
+    exchange.deleted = [(one.key, one.version_id, "") for one in deleted] + [
+        (one.key, one.version_id, one.error.code) for one in failures
+    ]
     return xml_reply(documents.delete_result(deleted, failures, quiet=request.quiet))
 
 

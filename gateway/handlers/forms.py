@@ -88,6 +88,7 @@ async def post_object(exchange: Exchange) -> Reply:
             exchange.owner,
         )
     )
+    exchange.object_bytes = put.inode.size
     told = checksum_headers(result.checksums, FULL_OBJECT)
     told |= encryption_headers(None if sealing is None else sealing.encryption)
     return _answer(exchange, head.fields, put, told)

@@ -302,6 +302,7 @@ async def complete(exchange: Exchange) -> Reply:
 
 def _completed(exchange: Exchange, put: PutResult) -> Reply:
     inode = put.inode
+    exchange.object_bytes = inode.size
     attributes = inode.object or ObjectAttributes()
     host = exchange.headers.get("host", "")
     scheme = "https" if exchange.request.protocol.ssl_context is not None else "http"

@@ -73,6 +73,7 @@ def _check_overrides(exchange: Exchange) -> None:
 
 
 async def _answer(exchange: Exchange, view: ObjectView, status: int) -> tuple[Reply, ByteRange]:
+    exchange.object_bytes = view.inode.size
     """Status and headers, and the bytes to send. Raises S3Error for conditions and ranges."""
     inode, headers = view.inode, exchange.headers
     etag = inode.effective_etag()

@@ -56,6 +56,7 @@ async def put_object(exchange: Exchange) -> Reply:
             conditions=conditions,
         )
     )
+    exchange.object_bytes = put.inode.size
     answer = {
         "ETag": quote_etag(put.inode.effective_etag()),
         **checksum_headers(result.checksums, FULL_OBJECT),

@@ -28,9 +28,14 @@ from craqen.core.keeper.outbox import Outbox
 from craqen.core.kv.memory import MemoryStore
 from craqen.core.kv.store import ReadTransaction
 from craqen.core.meta.local import LocalMetaStore
+from craqen.core.meta.records import Owner
 from craqen.core.meta.schema import session_range
 from craqen.core.options import MetaOptions
 from craqen.gateway.access.authorizer import PolicyAuthorizer
+from craqen.gateway.access_logs.delivery import Delivery
+from craqen.gateway.access_logs.log import AccessLog
+from craqen.gateway.access_logs.spool import Spool
+from craqen.gateway.answered import Witness
 from craqen.gateway.audit.auditor import Auditor
 from craqen.gateway.audit.log import AuditFile
 from craqen.gateway.auth.authenticator import Authenticator
@@ -98,6 +103,7 @@ class Gateway:
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()), daemon=True)
         self.meta: LocalMetaStore
         self.identities: IdentityStore
+        self.access_log: AccessLog
         self.oidc_issuers: list[str] = []
         self._kv: MemoryStore
 
@@ -142,7 +148,7 @@ class Gateway:
             endpoint = RunningEndpoint(
                 services,
                 self._context,
-                auditor=None if self.audit is None else Auditor(self.audit, REGION, "host"),
+                witnesses=self._witnesses(services),
                 connections_max=self._connections_max,
             )
             listener = socket.create_server(("127.0.0.1", 0))
@@ -154,6 +160,7 @@ class Gateway:
         self._started.set_result(None)
         await self._stop.wait()
         await endpoint.stop()
+        await self.access_log.stop()
         await self.meta.close()
         await self.data.close()
         await kv.close()
@@ -176,6 +183,14 @@ class Gateway:
         """Run *work* on the server's loop."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_SECONDS)
+
+    def _witnesses(self, services: Services) -> list[Witness]:
+        spool = Spool(self.folder / "access-logs")
+        delivery = Delivery(services, Owner(7, 8))
+        self.access_log = AccessLog(services, spool, delivery, interval_seconds=3600)
+        self.access_log.start()
+        auditors = [] if self.audit is None else [Auditor(self.audit, REGION, "host")]
+        return [self.access_log, *auditors]
 
     def events(self, bucket: str, destination: str) -> list[Event]:
         """What waits for a destination."""

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from craqen.core.errors import ConfigError
-from craqen.gateway.audit.auditor import Answered, Auditor
+from craqen.gateway.answered import Answered
+from craqen.gateway.audit.auditor import Auditor
 from craqen.gateway.audit.facts import Facts
 from craqen.gateway.audit.log import AuditFile
 from craqen.gateway.audit.record import render

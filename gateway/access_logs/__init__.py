@@ -1,0 +1,1 @@
+"""Server access logs: a line for each request on a bucket that wants one, delivered as objects."""
