@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import aws_cases
+import build_cases
 import cases
 import mount_cases
 import python_cases
@@ -32,6 +33,7 @@ ALL_CASES = [
     *tool_cases.CASES,
     *python_cases.CASES,
     *mount_cases.CASES,
+    *build_cases.CASES,
     main_case,
 ]
 
