@@ -278,6 +278,14 @@ class AsyncStore(AsyncBatches):
         with as_os_errors(text_of(path)):
             await self.meta.remove_directory(*await find_place(self.meta, path))
 
+    async def remove_tree(self, path: Path) -> bool:
+        """Remove a folder with all that is below it, in one step, however much that is: into the
+        trash of the bucket if it has one, else the keeper frees it soon. False, and nothing is
+        done, where that is no single step (versions, quotas of folders): remove what is in it one
+        by one. Raises OSError."""
+        with as_os_errors(text_of(path)):
+            return await self.meta.remove_tree(*await find_place(self.meta, path))
+
     async def rename(self, path: Path, to: Path, *, no_replace: bool = False) -> None:
         """Move *path* to the name *to*, in place of what is there (with *no_replace*: only if
         nothing is), in one step, however much is below it. Raises OSError."""

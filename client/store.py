@@ -285,6 +285,10 @@ class Store:
         """Remove an empty folder."""
         self.run(self._connected().remove_directory(path))
 
+    def remove_tree(self, path: Path) -> bool:
+        """Remove a folder with all that is below it, in one step; False where it cannot be one."""
+        return self.run(self._connected().remove_tree(path))
+
     def rename(self, path: Path, to: Path, *, no_replace: bool = False) -> None:
         """Move *path* to the name *to*, in one step, however much is below it."""
         self.run(self._connected().rename(path, to, no_replace=no_replace))

@@ -46,7 +46,8 @@ async def _remove(store: AsyncStore, arguments: argparse.Namespace, report: Repo
 
 
 class _Removal:
-    """A folder with all that is in it: files many at a time, then the folders from below."""
+    """A folder with all that is in it: in one step, else files many at a time, then the folders
+    from below."""
 
     def __init__(self, store: AsyncStore, report: Report) -> None:
         self._store = store
@@ -54,6 +55,8 @@ class _Removal:
         self._removed = 0
 
     async def run(self, path: str) -> None:
+        if await self._store.remove_tree(path):
+            return
         folders = [path]
         batch: list[DirectoryEntry] = []
         async for entry in self._store.walk(path):
@@ -86,6 +89,10 @@ class _Removal:
             else:
                 await self._one(entry)
         for bucket, rows in by_bucket.items():
+            if (await self._store.meta.get_bucket(bucket)).trash_seconds:
+                for entry, _ in rows:  # as S3 removes them, nothing would be kept
+                    await self._one(entry)
+                continue
             with as_os_errors(f"/{bucket}"):
                 outcomes = await self._store.meta.delete_objects(bucket, [row[1] for row in rows])
             for (entry, _), outcome in zip(rows, outcomes, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ..access.modes import ACCESS_MODE_ASPECT, MODES
 from ..clock import SystemClock
 from ..meta.local import LocalMetaStore
+from ..meta.records import Versioning
 from ..options import Config
 from .admin_show import print_table
 from .open_kv import opened_kv
@@ -25,6 +27,22 @@ _HELP = (
     "both; without a word it is shown"
 )
 
+_TRASH_HELP = (
+    "how long what file calls remove is kept in .trash of a bucket; without --days it is shown"
+)
+DAY_SECONDS = 86_400
+TRASH_DAYS_MAX = 36_500
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days <= TRASH_DAYS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 to {TRASH_DAYS_MAX} days")
+    return days
+
 
 def add_bucket_commands(group: Any, leaf: Leaf) -> None:
     """Add the commands to *group*; *leaf* makes one, as those of the other groups are made."""
@@ -32,6 +50,9 @@ def add_bucket_commands(group: Any, leaf: Leaf) -> None:
     one = leaf(group, "mode", _HELP, _mode, _show_mode)
     one.add_argument("bucket", metavar="BUCKET")
     one.add_argument("mode", nargs="?", choices=(*MODES, AS_CONFIGURED), help="gateway.access_mode")
+    one = leaf(group, "trash", _TRASH_HELP, _trash, _show_trash)
+    one.add_argument("bucket", metavar="BUCKET")
+    one.add_argument("--days", type=_days, metavar="N", help="keep it for so long; 0: keep nothing")
 
 
 @asynccontextmanager
@@ -65,6 +86,28 @@ def _show_mode(found: dict[str, Any]) -> None:
 
 def _words(found: dict[str, Any]) -> str:
     return f"{found['mode']} (gateway.access_mode)" if found["as_configured"] else found["mode"]
+
+
+async def _trash(arguments: argparse.Namespace, config: Config) -> Any:
+    async with _opened(config) as meta:
+        if arguments.days is not None:
+            await meta.set_trash(arguments.bucket, math.ceil(arguments.days * DAY_SECONDS))
+        bucket = await meta.get_bucket(arguments.bucket)
+    return {
+        "bucket": bucket.name,
+        "trash_seconds": bucket.trash_seconds,
+        "has_versions": bucket.versioning is not Versioning.NEVER,
+    }
+
+
+def _show_trash(found: dict[str, Any]) -> None:
+    seconds = found["trash_seconds"]
+    if found["has_versions"]:
+        print(f"{found['bucket']}: keeps versions, and has no trash")
+    elif seconds:
+        print(f"{found['bucket']}: what is removed is kept for {seconds / DAY_SECONDS:g} days")
+    else:
+        print(f"{found['bucket']}: what is removed is not kept")
 
 
 async def _list(arguments: argparse.Namespace, config: Config) -> Any:

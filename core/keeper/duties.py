@@ -8,6 +8,7 @@ from .duty import Duty
 from .events import EventDuty
 from .lifecycle import LifecycleDuty
 from .quotas import QuotaDuty
+from .trash import TrashDuty
 
 
 def all_duties(client: Client, config: Config) -> list[Duty]:
@@ -15,5 +16,6 @@ def all_duties(client: Client, config: Config) -> list[Duty]:
     return [
         LifecycleDuty(client.kv, client.meta, config.lifecycle),
         EventDuty(client.kv, config.events, config.gateway.region),
+        TrashDuty(client.meta),
         QuotaDuty(client.kv, client.meta, config.quotas),
     ]

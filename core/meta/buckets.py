@@ -124,7 +124,7 @@ async def drop_bucket(context: MetaContext, tx: Transaction, name: str) -> bool:
     return True
 
 
-def _put_changed(tx: Transaction, bucket: Bucket) -> None:
+def put_changed(tx: Transaction, bucket: Bucket) -> None:
     """Write *bucket* with changed settings."""
     version = bucket.settings_version + 1
     record = msgspec.structs.replace(bucket, settings_version=version)
@@ -226,7 +226,7 @@ class Buckets:
                 tx.clear(key)
             else:
                 tx.set(key, value)
-            _put_changed(tx, found)
+            put_changed(tx, found)
 
         await self._context.kv.transact(write)
 
@@ -240,7 +240,7 @@ class Buckets:
                     f"bucket {bucket}: has object lock, so its versioning cannot be suspended"
                 )
             state = Versioning.ENABLED if enabled else Versioning.SUSPENDED
-            _put_changed(tx, msgspec.structs.replace(found, versioning=state))
+            put_changed(tx, msgspec.structs.replace(found, versioning=state))
 
         await self._context.kv.transact(write)
 
@@ -252,7 +252,7 @@ class Buckets:
             if found.versioning != Versioning.ENABLED:
                 raise BucketStateError(f"bucket {bucket}: object lock needs versioning enabled")
             tx.set(setting_key(found.inode_id, OBJECT_LOCK), setting)
-            _put_changed(tx, msgspec.structs.replace(found, object_lock=True))
+            put_changed(tx, msgspec.structs.replace(found, object_lock=True))
 
         await self._context.kv.transact(write)
 

@@ -48,6 +48,7 @@ from .schema import (
     session_key,
     xattr_range,
 )
+from .trash import IDS_MAX, keep_file
 from .tree import (
     drop_link,
     find_inode,
@@ -312,9 +313,13 @@ class Files:
             inode = await find_inode(tx, entry.inode_id)
             bucket = await bucket_by_id(tx, inode.bucket_id)
             slot = Slot(bucket.versioning, parent_id, stored)
-            await remove_entry(tx, parent_id, stored)
             marker = None
-            if slot.versioning == Versioning.NEVER:
+            kept = await keep_file(context, tx, bucket, parent_id, stored, inode)
+            if kept is None:
+                await remove_entry(tx, parent_id, stored)
+            if kept is not None:
+                inode = kept
+            elif slot.versioning == Versioning.NEVER:
                 inode = await drop_link(context, tx, inode)
             else:
                 marker = await mark_deleted(context, tx, slot, entry, inode)
@@ -325,7 +330,7 @@ class Files:
             context.tell_entry(tx, parent_id, name, inode.inode_id)
             return inode
 
-        return await context.transact(remove, ids=1)
+        return await context.transact(remove, ids=IDS_MAX)
 
     async def remove_directory(self, parent_id: int, name: bytes) -> None:
         """Remove an empty folder; at the root, an empty bucket."""

@@ -30,6 +30,7 @@ from .file_names import key_of, names_of
 from .listing import KeyWalk
 from .records import Bucket, DeleteOutcome, Inode, InodeType, Versioning
 from .schema import Entry, setting_key
+from .trash_names import PREFIX
 from .tree import inodes_of
 from .versions import Row, bucket_by_id, entry_version_id
 
@@ -54,7 +55,10 @@ class Teller:
     async def tell(
         self, name: str, key: bytes, inode: Inode | None = None, version_id: str = ""
     ) -> None:
-        """Tell of the event *name* of the object *key*; *inode*: what it is now."""
+        """Tell of the event *name* of the object *key*; *inode*: what it is now. What is in the
+        trash was told of when it was removed."""
+        if key.startswith(PREFIX):
+            return
         for told in self._rules.told(name, key):
             await self._put(
                 told.destination, self._event(name, key, told.rule_id, inode, version_id)
@@ -78,7 +82,7 @@ class Teller:
 
     async def tell_below(self, event: str, folder: Inode, prefix: bytes) -> None:
         """*event* happened to all below *folder*, whose keys begin, or began, with *prefix*."""
-        if not self._rules.wants(event):
+        if not self._rules.wants(event) or prefix.startswith(PREFIX):
             return
         found = await keys_below(self._tx, folder, b"", RENAMED_AT_ONCE + 1)
         if len(found) <= RENAMED_AT_ONCE:

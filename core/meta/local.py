@@ -22,6 +22,7 @@ from .records import Inode, InodeType
 from .schema import inode_key
 from .sealed import Sealed
 from .trails import Trails
+from .trash_calls import TrashCalls
 from .tree import put_inode
 from .version_listing import VersionListings
 from .writes import Writes
@@ -41,6 +42,7 @@ class LocalMetaStore(
     Writes,
     Sealed,
     Trails,
+    TrashCalls,
     Xattrs,
     Quotas,
     Expiry,

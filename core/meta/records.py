@@ -259,6 +259,8 @@ class Bucket(Record, frozen=True):
     """Some folder passes on, or passed on, its group or a list (core/meta/inheritance.py)."""
     notifies: bool = False
     """Somebody is told of events (the setting ``notification``)."""
+    trash_seconds: int = 0
+    """How long what file calls remove is kept; 0: not (core/meta/trash.py)."""
 
 
 class WriteConditions(msgspec.Struct, frozen=True, gc=False):

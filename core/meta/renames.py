@@ -34,6 +34,7 @@ from .happenings import tell_below, tell_name, tell_name_gone
 from .locks import check_unlocked
 from .records import Inode, InodeType
 from .schema import ENTRY_EXPLICIT, Entry, bucket_key, decode_bucket, encode
+from .trash import IDS_MAX, keep_file
 from .tree import (
     find_inode,
     is_empty,
@@ -95,6 +96,8 @@ class Renames:
                 new_stored = new_stored_name(new_name, directory=directory)
             if directory:
                 await _refuse_hidden(tx, new_parent_id, new_stored)
+            elif target is not None and await self._keep(tx, new_parent_id, *target):
+                target = None
             await remove_entry(tx, parent_id, stored)
             source = await bucket_by_id(tx, source_bucket)
             marker = None
@@ -114,7 +117,14 @@ class Renames:
             context.tell_entry(tx, parent_id, name, entry.inode_id)
             context.tell_entry(tx, new_parent_id, new_name, entry.inode_id)
 
-        await context.transact(move, ids=2)
+        await context.transact(move, ids=2 + IDS_MAX)
+
+    async def _keep(self, tx: Transaction, parent_id: int, stored: bytes, entry: Entry) -> bool:
+        """Whether the file that a rename replaces was moved into the trash."""
+        inode = await find_inode(tx, entry.inode_id)
+        bucket = await bucket_by_id(tx, inode.bucket_id)
+        kept = await keep_file(self._context, tx, bucket, parent_id, stored, inode)
+        return kept is not None
 
     async def _movable(
         self, tx: Transaction, entry: Entry, parent_id: int, new_parent_id: int

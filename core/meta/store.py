@@ -46,6 +46,7 @@ from .records import (
     WritePlan,
 )
 from .trail_store import TrailStore
+from .trash_store import TrashStore
 from .xattr_store import XattrStore
 
 
@@ -491,7 +492,7 @@ class FileStore(XattrStore, Protocol):
         ...
 
 
-class MetaStore(ObjectStore, FileStore, LifeStore, TrailStore, QuotaStore, Protocol):
+class MetaStore(ObjectStore, FileStore, LifeStore, TrailStore, QuotaStore, TrashStore, Protocol):
     """The whole namespace."""
 
     @property

@@ -17,7 +17,7 @@ from craqen.client import Store
 def craqen(config: str) -> object:
     def run(*words: str, code: int = 0) -> str:
         ended = subprocess.run(
-            [sys.executable, "-m", "craqen.core.cli", words[0], "--config", config, *words[1:]],
+            [sys.executable, "-m", "craqen.core.cli", words[0], *words[1:], "--config", config],
             capture_output=True,
             text=True,
         )
@@ -67,6 +67,30 @@ def test_changing(store: Store, folder: str, craqen: object) -> None:
     assert "No such file" in craqen("rm", f"{folder}/a", code=1)
     craqen("rm", "-r", folder)
     assert not store.exists(folder)
+
+
+def test_the_trash(store: Store, folder: str, craqen: object) -> None:
+    assert callable(craqen)
+    bucket = folder.split("/")[1]
+    shown = json.loads(craqen("admin", "bucket", "trash", bucket, "--days", "0.5", "--json"))
+    assert shown == {"bucket": bucket, "trash_seconds": 43_200, "has_versions": False}
+    try:
+        fill(store, folder)
+        craqen("rm", f"{folder}/a/file-1.txt")
+        craqen("rm", "-r", f"{folder}/a/b")
+        path = f"/{bucket}/.trash"
+        [file] = craqen("find", path, "--name", "file-1.txt").split()
+        [large] = craqen("find", path, "--name", "large.bin").split()
+        assert craqen("restore", file).split() == [f"{folder}/a/file-1.txt"]
+        assert craqen("restore", os.path.dirname(large)).split() == [f"{folder}/a/b"]
+        assert store.read_bytes(f"{folder}/a/b/large.bin") == b"y" * 100_000
+        craqen("rm", f"{folder}/a/file-1.txt")
+        store.write_bytes(f"{folder}/a/file-1.txt", b"new")
+        assert "exist" in craqen("restore", file, code=1)
+        assert "not in a trash" in craqen("restore", f"{folder}/a/file-2.txt", code=1)
+    finally:
+        craqen("admin", "bucket", "trash", bucket, "--days", "0")
+        craqen("rm", "-r", f"/{bucket}/.trash")
 
 
 def test_copying(store: Store, folder: str, craqen: object, tmp_path: Path) -> None:
