@@ -42,3 +42,10 @@ def test_data_loader(config: str) -> None:
         "records: 2000 samples of 16 classes in 32 batches, epoch 0",
         "records: 2000 samples of 16 classes in 32 batches, epoch 1",
     ]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+def test_checkpoint(config: str) -> None:
+    assert _run("checkpoint.py", config) == [
+        "loss at step 60: the same as without the interruption"
+    ]
