@@ -19,7 +19,8 @@ RULES
 8. A target that serves leaves its chain only when its node cannot serve it any more: the node is
    dead, said that it ends or that the target is lost, or its lease was not renewed for
    FENCE_LEASES. Else it would answer reads by the old table while the others commit by the new
-   one: what was acknowledged would not be seen.
+   one: what was acknowledged would not be seen. That a node does not name a target (rule 2) is no
+   word: it may be about to serve it.
 
 The cost of a heartbeat depends on its own targets alone, and that of a tick on what changed.
 """
@@ -271,8 +272,9 @@ class Membership:
             node = None if record is None else self._nodes.get(record.node_id)
             if node is None or node.dead or (node.last is not None and node.last.stopping):
                 continue
-            # What is not named for a lease is not served either (rule 2).
-            if target_id in self._unnamed if report is None else report.state is not _OFFLINE:
+            # What a node does not name it may serve from any moment on: the answer that renewed its
+            # lease may have brought it the table, and its next word be under way.
+            if report is None or report.state is not _OFFLINE:
                 found.add(node.record.node_id)
         return found
 

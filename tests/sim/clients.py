@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from craqen.core.checksum import crc32c, page_checksums
 from craqen.core.cluster.records import ChainRecord, PublicState, RoutingTable
 from craqen.core.cluster.routing import Routing
-from craqen.core.errors import CallerError, DataLossError, RetryableError, UnavailableError
+from craqen.core.errors import (
+    CallerError,
+    DataLossError,
+    NoSpaceError,
+    RetryableError,
+    UnavailableError,
+)
 from craqen.core.ids import ChunkId, UpdateToken
 from craqen.core.wire.messages import Update, UpdateKind
 
@@ -112,7 +118,7 @@ class SimulatedClient:
         while True:
             try:
                 await self._send_once(action, token)
-            except RetryableError as error:
+            except (RetryableError, NoSpaceError) as error:
                 self.process.say("#%d attempt %d: %s", action.number, attempt, error)
             except DataLossError as error:
                 self.process.say("#%d: %s", action.number, error)

@@ -48,6 +48,8 @@ class Settings:
     """How long a client tries."""
     think_seconds: float = 0.4
     flush_seconds: float = 0.004
+    disk_seconds: float = 0.003
+    """How long it may take to make the bytes of an update."""
     weather: Weather = field(default=CALM)
 
 

@@ -20,7 +20,7 @@ from craqen.core.chunks.allocator import (
 )
 from craqen.core.chunks.changes import Step, blocks_of, is_outdated, plan_changes
 from craqen.core.chunks.store import Block, ChunkRecord, IndexChange, SpaceInfo, TokenOutcome
-from craqen.core.errors import CraqenError, DataLossError, DiskError
+from craqen.core.errors import CraqenError, DataLossError, DiskError, NoSpaceError
 from craqen.core.ids import ChunkId
 
 from .ghost import Ghost
@@ -62,6 +62,7 @@ class SimulatedDisk:
         self.files: dict[int, int] = {}
         self.sizes: dict[int, int] = {}
         self.failing = False
+        self.full = False
         """Whether writes fail from now on."""
         self.damaged_records: set[ChunkId] = set()
         self.rotten: set[Block] = set()
@@ -163,9 +164,11 @@ class SimulatedStore:
         raise NotImplementedError
 
     def reserve(self, length_bytes: int) -> Block:
-        """Reserve a block. Raises DiskError."""
+        """Reserve a block. Raises DiskError, NoSpaceError."""
         if self._failure is not None:
             raise self._failure
+        if self.disk.full:
+            raise NoSpaceError(f"{self.disk.name}: is full")
         block = self._allocator.reserve(length_bytes)
         if block is None:
             self.tick()

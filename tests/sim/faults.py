@@ -16,6 +16,7 @@ from .network import CALM
 if TYPE_CHECKING:
     from .clients import SimulatedClient
     from .cluster import Cluster
+    from .disk import SimulatedDisk
     from .manager import SimulatedManager
     from .node import SimulatedNode
 
@@ -44,6 +45,8 @@ class Plan:
     """Messages to a node take up to 1000 times as long."""
     failed_disks: int = 0
     """A disk takes no more writes; after a while its node is started again with a good one."""
+    full_disks: int = 0
+    """A disk has no space for a while."""
     rot: int = 0
     """Damaged bytes, or index records."""
     manager_crashes: int = 0
@@ -85,6 +88,7 @@ class Faults:
             (plan.stalls, lambda: self._stall(self._any(nodes))),
             (plan.slow, lambda: self._slow(self._any(nodes))),
             (plan.failed_disks, lambda: self._fail_disk(self._any(nodes))),
+            (plan.full_disks, lambda: self._fill_disk(self._any(nodes))),
             (plan.rot, lambda: self._rot(self._any(nodes))),
             (plan.manager_crashes, self._crash_manager),
             (plan.managers_unheard, self._unheard_manager),
@@ -200,6 +204,18 @@ class Faults:
         disk.failing = True
         self._later(self._chance.uniform(1.0, 6.0), lambda: self._mend_disk(node))
 
+    def _fill_disk(self, node: SimulatedNode) -> None:
+        if not node.disks:
+            return
+        disk = self._chance.choice(list(node.disks.values()))
+        self._say(f"{disk.name} is full")
+        disk.full = True
+        self._later(self._chance.uniform(0.5, 6.0), lambda: self._free_disk(disk))
+
+    def _free_disk(self, disk: SimulatedDisk) -> None:
+        self._say(f"{disk.name} has space again")
+        disk.full = False
+
     def _mend_disk(self, node: SimulatedNode) -> None:
         """An operator sees to it."""
         if node.process.alive:
@@ -309,6 +325,8 @@ class Faults:
             cluster.moves.clear()
             cluster.moves.append(lambda table: start(table, list(cluster.nodes)))
         for node in cluster.nodes.values():
+            for disk in node.disks.values():
+                disk.full = False
             if any(disk.failing for disk in node.disks.values()) and node.process.alive:
                 node.crash()
             self._restart(node)

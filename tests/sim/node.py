@@ -191,6 +191,7 @@ class SimulatedNode:
                     store,
                     self.call,
                     self._repairer.noted,
+                    self.cluster.settings.disk_seconds,
                 )
                 self.targets[chain.chain_id] = target
                 target.settle_pending()

@@ -30,6 +30,9 @@ class Scenario:
     managers: tuple[int, ...] = (1, 2)
     weathers: tuple[Weather, ...] = (CALM, RAIN, RAIN, STORM)
     chains: tuple[int, ...] = (1, 1, 2)
+    disk_seconds: float = 0.003
+    flush_seconds: tuple[float, ...] = (0.002, 0.004, 0.02)
+    think_seconds: tuple[float, ...] = (0.1, 0.4, 0.8)
 
     def settings(self, chance: Random) -> Settings:
         """The size of one run."""
@@ -42,8 +45,9 @@ class Scenario:
             managers=chance.choice(self.managers),
             clients=chance.choice(self.clients),
             action_seconds=chance.choice((1.5, 6.0, 20.0)),
-            think_seconds=chance.choice((0.1, 0.4, 0.8)),
-            flush_seconds=chance.choice((0.002, 0.004, 0.02)),
+            think_seconds=chance.choice(self.think_seconds),
+            flush_seconds=chance.choice(self.flush_seconds),
+            disk_seconds=self.disk_seconds,
             weather=chance.choice(self.weathers),
         )
 
@@ -78,6 +82,16 @@ _MORE = [
     Scenario("shutdown", Plan(shutdowns=2)),
     Scenario("rotation", Plan(crashes=2, rotations=True)),
     Scenario("disks", Plan(failed_disks=3)),
+    Scenario("full-disks", Plan(full_disks=5, crashes=2)),
+    Scenario(
+        "slow-disks",
+        Plan(crashes=5, down_seconds=3.0, unheard=2, rotations=True),
+        clients=(3, 4),
+        replicas=(1, 2, 3),
+        disk_seconds=0.5,
+        flush_seconds=(0.02, 0.1, 0.3),
+        think_seconds=(0.02, 0.1),
+    ),
     Scenario("repair", Plan(rot=8), chains=(1,)),
     Scenario("dying-clients", Plan(client_deaths=4, crashes=2)),
     Scenario(

@@ -63,7 +63,6 @@ from .world import Future, Process
 
 UPDATE_DEADLINE_SECONDS = 3.0
 FORWARD_RETRY_SECONDS = (0.02, 0.1, 0.5, 1.0)
-DISK_WORK_SECONDS = 0.003
 
 Call = Callable[[int, str, object], Future[Any]]
 """Asks the node that has a target."""
@@ -91,11 +90,13 @@ class SimulatedTarget:
         store: SimulatedStore,
         call: Call,
         noted: Callable[[SimulatedTarget, ChunkId, int], None],
+        disk_seconds: float,
     ) -> None:
         self.process = process
         self.target_id = target_id
         self.store = store
         self.offline: DiskError | None = None
+        self._disk_seconds = disk_seconds
         self.replica = Replica(target_id, chain, self._lookup, store.outcome)
         self._call = call
         self._noted = noted
@@ -266,7 +267,7 @@ class SimulatedTarget:
         if chance < 0.5:
             self._made(work, effect, draft)
         else:
-            self.process.after(chance * DISK_WORK_SECONDS, self._made, work, effect, draft)
+            self.process.after(chance * self._disk_seconds, self._made, work, effect, draft)
 
     def _prepare_failed(self, work: Work, effect: Prepare, error: CraqenError) -> None:
         if isinstance(error, DataLossError) and effect.base is not None:

@@ -184,9 +184,27 @@ def test_restarted_process_has_a_lease_to_name_its_targets() -> None:
     manager.says(2, {}, incarnation=2)
     manager.wait(LEASE - TICK, n1={1: ON}, n3={3: ON})
     assert manager.proposals == 0
-    manager.says(2, {}, incarnation=2)
+    assert manager.says(2, {}, incarnation=2).renews
     manager.wait(TICK, n1={1: ON}, n3={3: ON})
+    assert manager.proposals == 0  # that answer may have let it serve what it did not name
+    assert not manager.says(2, {}, incarnation=2).renews
+    manager.wait(LEASE * FENCE_LEASES - 2 * TICK, n1={1: ON}, n3={3: ON})
+    assert manager.proposals == 0
+    manager.wait(2 * TICK, n1={1: ON}, n3={3: ON})
     assert shape(manager.table)[2] == (2, OFFLINE)
+    assert manager.says(2, {}, incarnation=2).renews
+
+
+def test_a_target_that_is_named_just_in_time_stays() -> None:
+    manager = all_heard(three())
+    manager.says(2, {}, incarnation=2)
+    manager.wait(LEASE - TICK, n1={1: ON}, n3={3: ON})
+    manager.says(2, {}, incarnation=2)
+    manager.wait(2 * TICK, n1={1: ON}, n3={3: ON})
+    manager.says(2, {2: ON}, incarnation=2)
+    manager.wait(LEASE - TICK, n1={1: ON}, n3={3: ON})
+    assert manager.proposals == 0
+    assert manager.says(2, {2: ON}, incarnation=2).renews
 
 
 def test_unnamed_target_does_not_take_over() -> None:
@@ -290,7 +308,10 @@ def test_newborn_chain_has_a_lease() -> None:
     manager.store(more)
     manager.wait(LEASE - TICK, n1={1: ON}, n2={2: ON, 5: ON}, n3={3: ON})
     assert manager.proposals == 0
-    manager.wait(TICK, n1={1: ON}, n2={2: ON, 5: ON}, n3={3: ON})
+    fence = LEASE * FENCE_LEASES
+    manager.wait(fence - TICK, n1={1: ON}, n2={2: ON, 5: ON}, n3={3: ON})
+    assert manager.proposals == 0
+    manager.wait(2 * TICK, n1={1: ON}, n2={2: ON, 5: ON}, n3={3: ON})
     assert shape(manager.table, 2) == [(5, SERVING), (4, OFFLINE)]
     assert shape(manager.table, 1) == [(1, SERVING), (2, SERVING), (3, SERVING)]
 
@@ -379,7 +400,7 @@ def test_target_that_moved_to_another_node_has_said_nothing_yet() -> None:
     manager = all_heard(three())
     moved = (*manager.table.targets[:2], TargetRecord(3, 1, "/e/target-3"))
     manager.store(replace(manager.table, targets=moved))
-    manager.wait(LEASE, n1={1: ON}, n2={2: ON}, n3={3: ON})
+    manager.wait(LEASE * (1 + FENCE_LEASES), n1={1: ON}, n2={2: ON}, n3={3: ON})
     assert shape(manager.table)[2] == (3, OFFLINE)
 
 
