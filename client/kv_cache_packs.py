@@ -64,7 +64,7 @@ class Packs:
         """The files in the folder *path*.
 
         Raises NotFoundError, NotDirectoryError, InvalidArgumentError (a link is on the way, or the
-        folder is the root), UnsupportedError (its bucket keeps versions, or encrypts).
+        folder is the root), UnsupportedError (its bucket keeps versions, has a trash, or encrypts).
         """
         names, text = split(path), text_of(path)
         folder = await find(client.meta, path)
@@ -84,6 +84,11 @@ class Packs:
             raise UnsupportedError(
                 f"{text}: bucket {bucket.name} keeps versions, so that a cache could free nothing: "
                 "use a bucket that never did"
+            )
+        if bucket.trash_seconds:
+            raise UnsupportedError(
+                f"{text}: bucket {bucket.name} has a trash, so that a cache would free nothing for "
+                "days: use a bucket without one"
             )
         inside = msgspec.structs.replace(folder, bucket_id=bucket.inode_id)
         if await client.sealed.begins_sealed(inside):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -48,6 +49,8 @@ class AccessLog:
         self._interval_seconds = interval_seconds
         self._lines: list[str] = []
         self._size = 0
+        self._thread = ThreadPoolExecutor(1, "craqen-access-log")
+        """The spool's: it is called from one thread, also when this worker stops."""
         self._running: asyncio.Task[None] | None = None
         self.lost = 0
         """Lines that could not be kept or delivered."""
@@ -168,6 +171,7 @@ class AccessLog:
                 await self._in_thread(self._spool.end_file)
         except (TimeoutError, OSError) as error:
             _log.error("access log: the last lines may be lost: %s", error)
+        self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
         due = time.monotonic() + self._interval_seconds
@@ -213,8 +217,7 @@ class AccessLog:
             self.lost += done.lost
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._services.executor, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _next(files: Iterator[SpoolFile]) -> SpoolFile | None:

@@ -110,6 +110,13 @@ def test_bad_input(cache: KvCache, store: Store, folder: str) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         KvCache(store, folder, size_bytes_max=0)
     store.symlink(f"{folder}/kv", f"{folder}/link")
+    bucket = folder.split("/")[1]
+    store.run(store._store.meta.set_trash(bucket, 60))
+    try:
+        with pytest.raises(OSError, match="trash"):
+            KvCache(store, folder, size_bytes_max=1)
+    finally:
+        store.run(store._store.meta.set_trash(bucket, 0))
     with pytest.raises(OSError, match="link"):
         KvCache(store, f"{folder}/link", size_bytes_max=1)
     with pytest.raises(OSError, match="bucket"):
