@@ -30,6 +30,7 @@ from .async_files import AsyncFile
 from .batches import AsyncBatches
 from .errors import as_os_errors
 from .fast_reads import FastReads
+from .locks import AsyncFileLock
 from .modes import Mode, parse_mode
 from .pages import CACHE_BYTES, VerifiedPages
 from .paths import Path, find, find_or_none, find_place, split, text_of
@@ -277,6 +278,18 @@ class AsyncStore(AsyncBatches):
         """Remove an empty folder. Raises OSError."""
         with as_os_errors(text_of(path)):
             await self.meta.remove_directory(*await find_place(self.meta, path))
+
+    async def lock(
+        self, path: Path, *, exclusive: bool = True, timeout_seconds: float | None = None
+    ) -> AsyncFileLock:
+        """Lock a file or folder among all clients of the store, as flock(2) does on one host; use
+        it by ``async with await store.lock(path):``. Raises BlockingIOError after
+        *timeout_seconds* (None: it waits as long as it takes), OSError."""
+        with as_os_errors(text_of(path)):
+            inode = await find(self.meta, path)
+        lock = AsyncFileLock(self.meta, inode.inode_id, text_of(path))
+        await lock.acquire(exclusive=exclusive, timeout_seconds=timeout_seconds)
+        return lock
 
     async def remove_tree(self, path: Path) -> bool:
         """Remove a folder with all that is below it, in one step, however much that is: into the

@@ -4,6 +4,7 @@ be read without waiting is read in the caller's thread."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import logging
@@ -284,6 +285,19 @@ class Store:
     def remove_directory(self, path: Path) -> None:
         """Remove an empty folder."""
         self.run(self._connected().remove_directory(path))
+
+    @contextlib.contextmanager
+    def lock(
+        self, path: Path, *, exclusive: bool = True, timeout_seconds: float | None = None
+    ) -> Iterator[None]:
+        """Hold a lock of a file or folder, among all clients of the store, for a ``with`` block.
+        Raises BlockingIOError after *timeout_seconds* (None: it waits as long as it takes)."""
+        taking = self._connected().lock(path, exclusive=exclusive, timeout_seconds=timeout_seconds)
+        lock = self.run(taking)
+        try:
+            yield
+        finally:
+            self.run(lock.release())
 
     def remove_tree(self, path: Path) -> bool:
         """Remove a folder with all that is below it, in one step; False where it cannot be one."""

@@ -12,6 +12,7 @@ from ..errors import StaleHandleError
 from ..kv.keys import prefix_end
 from ..kv.store import ReadTransaction, Transaction
 from .context import MetaContext
+from .file_locks import locks_range
 from .file_names import names_range
 from .records import FeedEvent, RemovalItem
 from .schema import (
@@ -207,6 +208,7 @@ class Life:
         tx.clear_range(*planned_range(inode_id))
         tx.clear_range(*part_sizes_range(inode_id))
         tx.clear_range(*names_range(inode_id))
+        tx.clear_range(*locks_range(inode_id))
         return inode.extent_pages > 0
 
     async def _purge_pages(self, tx: Transaction, inode_id: int, now: int) -> bool:

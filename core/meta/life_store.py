@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from .file_lock_store import FileLockStore
 from .records import FeedEvent, RemovalItem
 
 
-class LifeStore(Protocol):
-    """Clients, sessions, removal and the change feed."""
+class LifeStore(FileLockStore, Protocol):
+    """Clients, their sessions and locks, removal and the change feed."""
 
     async def register_client(self, *, description: str, lease_seconds: float) -> int:
         """Draw a client id and its lease. Id blocks and sessions belong to it."""

@@ -10,6 +10,7 @@ from .appends import Appends
 from .buckets import Buckets
 from .context import MetaContext
 from .expiry import Expiry
+from .file_locks import FileLocks
 from .files import Files
 from .key_renames import KeyRenames
 from .life import Life
@@ -46,6 +47,7 @@ class LocalMetaStore(
     Xattrs,
     Quotas,
     Expiry,
+    FileLocks,
     Life,
 ):
     """The namespace. Make it with ``open``."""
