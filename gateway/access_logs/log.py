@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -29,8 +29,6 @@ FLUSH_SECONDS = 0.5
 """How long lines stay in this process's memory."""
 BUFFER_BYTES_MAX = 8 << 20
 """Lines in memory while the disk is slow; what comes then is lost."""
-STOP_SECONDS = 5.0
-"""For the last lines when the worker stops."""
 
 _log = logging.getLogger("craqen.gateway")
 
@@ -161,17 +159,19 @@ class AccessLog:
         self._running = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Write what is in memory; it is delivered by whoever looks next."""
+        """Write what is in memory, once what is being written is; whoever looks next delivers
+        it. This worker answers nobody any more, so that the loop may wait for the disk."""
         assert self._running is not None
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
+        self._thread.shutdown()
+        lines, self._lines, self._size = self._lines, [], 0
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._flush()
-                await self._in_thread(self._spool.end_file)
-        except (TimeoutError, OSError) as error:
-            _log.error("access log: the last lines may be lost: %s", error)
-        self._thread.shutdown(wait=False)
+            if lines and not self._spool.append(_text(lines)):
+                self.lost += len(lines)
+            self._spool.end_file()
+        except OSError as error:
+            _log.error("access log: the last lines are lost: %s", error)
 
     async def _run(self) -> None:
         due = time.monotonic() + self._interval_seconds
@@ -192,10 +192,9 @@ class AccessLog:
         if not self._lines:
             return
         lines, self._lines, self._size = self._lines, [], 0
-        data = ("\n".join(lines) + "\n").encode()
         written = False
         try:
-            written = await self._in_thread(partial(self._spool.append, data))
+            written = await self._in_thread(partial(self._spool.append, _text(lines)))
         finally:
             if not written:
                 self.lost += len(lines)
@@ -218,6 +217,10 @@ class AccessLog:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _text(lines: Sequence[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _next(files: Iterator[SpoolFile]) -> SpoolFile | None:
