@@ -122,6 +122,9 @@ def store() -> Iterator[Store]:
         "CRAQEN_STORAGE_DISKS=['disk1', 'disk2']",
         "CRAQEN_STORAGE_REPLICAS=2",
         f"CRAQEN_META_REMOVAL_GRACE_SECONDS={GRACE_SECONDS}",
+        # On a busy host a node may take long to come back, and must not be filled by one that a
+        # test has damaged meanwhile.
+        "CRAQEN_CLUSTER_LEASE_SECONDS=40",
         "CRAQEN_LOG_LEVEL=error",
     ]
     with LocalStore(workers=1, options=options) as local:
