@@ -586,6 +586,7 @@ MUTATIONS = (
         "tail-guesses",
         "The tail tells its pending version while its successor may serve already without it.",
         _tail_guesses,
+        seen=False,
     ),
     Mutation(
         "stage-not-durable",
