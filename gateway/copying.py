@@ -54,7 +54,7 @@ async def rewrite(
         made = small_content(exchange, bytes(data)) if inline else NewContent(0)
         return Received(made, verifier.finish(), None)
     await exchange.services.meta.ensure_ids(1)
-    writer = new_segment(exchange, span.length)
+    writer = new_segment(exchange.services, exchange.sealing, span.length)
     buffers = exchange.services.buffers
     buffer = await buffers.take()
     position, end = span.start, span.start + span.length

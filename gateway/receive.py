@@ -24,9 +24,9 @@ from ..core.meta.records import NewContent
 from .auth.chunked import ChunkDecoder, decoded_length_bytes, trailer_names
 from .body.checksums import ALGORITHMS, HEADER_PREFIX
 from .body.verification import BodyResult, BodyVerifier
-from .encryption import inline_content
+from .encryption import Sealing, inline_content
 from .errors import S3Error
-from .exchange import Exchange
+from .exchange import Exchange, Services
 from .headers import Headers
 from .protocol import IDLE_TIMEOUT_SECONDS, BodyReceiver, is_slow
 from .xml import DOCUMENT_BYTES_MAX
@@ -300,10 +300,9 @@ def small_content(exchange: Exchange, data: bytes) -> NewContent:
     return inline_content(exchange.sealing, data)
 
 
-def new_segment(exchange: Exchange, length: int | None) -> SegmentWriter:
-    """A writer of a segment for *length* bytes (if that is known), which encrypts if the exchange's
-    content is encrypted. ``ensure_ids`` was awaited."""
-    services, sealing = exchange.services, exchange.sealing
+def new_segment(services: Services, sealing: Sealing | None, length: int | None) -> SegmentWriter:
+    """A writer of a segment for *length* bytes (if that is known), which encrypts if there is a
+    sealing. ``ensure_ids`` was awaited."""
     segment_id = services.meta.new_segment_id()
     layout = services.meta.layout_of(segment_id, in_place=False)
     if sealing is None:
@@ -325,7 +324,8 @@ async def receive_segment(
     await meta.check_room(bucket_id, exchange.owner.uid, body.length or 1)
     await meta.ensure_ids(1)
     ahead = 0 if lead is None else lead.length_bytes
-    writer = new_segment(exchange, None if body.length is None else ahead + body.length)
+    length = None if body.length is None else ahead + body.length
+    writer = new_segment(exchange.services, exchange.sealing, length)
     try:
         if lead is not None:
             await lead.write(writer)

@@ -47,7 +47,6 @@ class _Course:
     delivered: int = 0
     failures: int = 0
     failures_in_row: int = 0
-    refused: int = 0
     due_seconds: float = 0.0
     """By the monotonic clock."""
     refusals: dict[str, int] = field(default_factory=dict)
@@ -249,7 +248,6 @@ class _Batch:
         except RefusedMessageError as error:
             times = course.refusals.pop(message_id, 0) + 1
             if times >= REFUSALS_MAX:
-                course.refused += 1
                 self.lost.append(one)
                 return True
             course.refusals[message_id] = times

@@ -16,6 +16,7 @@ from ..kv.store import Transaction
 from .charges import Counts
 from .conditions import check_conditions
 from .context import MetaContext
+from .happenings import teller_of
 from .names import digest_of
 from .records import NO_CONDITIONS, Bucket, DeleteOutcome, Deletion, FeedEvent, Inode, InodeType
 from .schema import (
@@ -58,8 +59,8 @@ class BulkDeletion:
         """Of the folders that vanish: a range is cleared only where there is something."""
 
     async def run(self) -> list[Outcome | None]:
-        """Carry the deletions out; None for those that are left to ``remove_object``: of folders
-        with content of their own."""
+        """Carry the deletions out, and tell of them; None for those that are left to
+        ``remove_object``: of folders with content of their own."""
         places = self._places()
         await self._find_folders({path for path, _ in places.values()})
         await self._find_objects(places)
@@ -68,7 +69,15 @@ class BulkDeletion:
             if await self._tx.get_range(*xattr_range(folder.inode_id), limit=1):
                 self._with_xattrs.append(folder.inode_id)
         self._write(emptied)
+        await self._tell()
         return self._outcomes
+
+    async def _tell(self) -> None:
+        teller = await teller_of(self._context, self._tx, self._bucket)
+        if teller is not None:
+            for deletion, outcome in zip(self._deletions, self._outcomes, strict=True):
+                if isinstance(outcome, DeleteOutcome):
+                    await teller.tell_outcome(deletion.key, outcome, named=True)
 
     def _places(self) -> dict[int, tuple[Path, bytes]]:
         """Folder and name of the objects to remove, by the number of the deletion."""

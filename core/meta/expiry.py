@@ -28,7 +28,6 @@ from .expiry_scan import (
     subject_of,
 )
 from .folders import find_any_directory, find_directory, prune_all
-from .happenings import teller_of
 from .locks import is_locked
 from .multipart import drop_upload
 from .object_removal import remove_object
@@ -162,10 +161,7 @@ class _Removal:
             done = await BulkDeletion(context, tx, bucket, deletions).run()
         touched: set[int] = set()
         removed = []
-        teller = await teller_of(context, tx, bucket)
         for deletion, outcome in zip(deletions, done, strict=True):
-            if teller is not None and isinstance(outcome, DeleteOutcome):
-                await teller.tell_outcome(deletion.key, outcome, named=True)
             if outcome is None:
                 try:
                     outcome = await remove_object(context, tx, bucket, deletion, touched)

@@ -47,7 +47,7 @@ class Teller:
     def __init__(self, context: MetaContext, tx: Transaction, bucket: Bucket, rules: Rules) -> None:
         self._context = context
         self._tx = tx
-        self._bucket = bucket
+        self.bucket = bucket
         self._rules = rules
         self._origin: Origin = origin.get()
         self._waiting: dict[Queue, int] = {}
@@ -100,7 +100,7 @@ class Teller:
     def _event(
         self, name: str, key: bytes, rule_id: str, inode: Inode | None, version_id: str
     ) -> Event:
-        bucket, made_by = self._bucket, self._origin
+        bucket, made_by = self.bucket, self._origin
         is_folder = inode is not None and inode.type is InodeType.DIRECTORY
         principal = made_by.principal or ("mount" if inode is None else f"uid:{inode.uid}")
         return Event(
@@ -121,7 +121,7 @@ class Teller:
 
     async def _put(self, destination: str, event: Event) -> None:
         tx = self._tx
-        queue = Queue(self._bucket.inode_id, destination)
+        queue = Queue(self.bucket.inode_id, destination)
         waiting = self._waiting.get(queue)
         if waiting is None:
             # A snapshot: writers do not wait for each other, and may pass the limit by a few.
@@ -160,10 +160,9 @@ async def tell_content(context: MetaContext, tx: Transaction, inode: Inode) -> N
     teller = await _teller(context, tx, None, inode.bucket_id)
     if teller is None:
         return
-    bucket = await bucket_by_id(tx, inode.bucket_id)
     for named in await names_of(tx, inode):
         key = await key_of(tx, inode.bucket_id, named.folder_id, named.name)
-        await teller.tell(CREATED_PUT, key, inode, _version_id(bucket, named.entry))
+        await teller.tell(CREATED_PUT, key, inode, _version_id(teller.bucket, named.entry))
 
 
 async def tell_name(

@@ -286,7 +286,6 @@ class Objects:
                 tx: Transaction, group: Sequence[Deletion] = group
             ) -> list[DeleteOutcome | Exception]:
                 record = await find_bucket(tx, bucket)
-                teller = await teller_of(context, tx, record)
                 done: Sequence[DeleteOutcome | Exception | None] = [None] * len(group)
                 if record.versioning == Versioning.NEVER:
                     done = await BulkDeletion(context, tx, record, group).run()
@@ -295,8 +294,6 @@ class Objects:
                 for deletion, outcome in zip(group, done, strict=True):
                     if outcome is not None:
                         found.append(outcome)
-                        if teller is not None and isinstance(outcome, DeleteOutcome):
-                            await teller.tell_outcome(deletion.key, outcome, named=True)
                         continue
                     try:
                         found.append(await remove_object(context, tx, record, deletion, touched))
@@ -334,9 +331,10 @@ class Objects:
             put_inode(tx, inode)
             context.tell_inode(tx, inode_id)
             event = _event_of_attributes(before, given)
-            teller = await teller_of(context, tx, await find_bucket(tx, bucket))
-            if event and teller is not None:
-                await teller.tell(event, key, inode, found_id)
+            if event:
+                teller = await teller_of(context, tx, await find_bucket(tx, bucket))
+                if teller is not None:
+                    await teller.tell(event, key, inode, found_id)
             return inode
 
         return await context.kv.transact(change)

@@ -12,8 +12,6 @@ import logging
 from collections import defaultdict
 from typing import NamedTuple
 
-from ...core.client.encrypted import EncryptedSegmentWriter
-from ...core.crypt.pages import stored_length
 from ...core.errors import BucketNotFoundError, CallerError, ConflictError
 from ...core.events.origin import Origin, origin
 from ...core.limits import INLINE_BYTES_MAX
@@ -24,6 +22,7 @@ from ..bucket_info import BucketInfo
 from ..encryption import inline_content, seal_by_default
 from ..errors import S3Error
 from ..exchange import Services
+from ..receive import new_segment
 from ..settings import logging as target_setting
 from ..settings import ownership
 from .keys import day_of, object_key
@@ -139,14 +138,7 @@ class Delivery:
             await services.meta.put_object(bucket, key, content, attributes, self._owner)
             return
         await services.meta.ensure_ids(1)
-        segment_id = services.meta.new_segment_id()
-        layout = services.meta.layout_of(segment_id, in_place=False)
-        length = len(data) if sealing is None else stored_length(len(data))
-        writer = services.data.new_segment(segment_id, layout, length_bytes=length)
-        if sealing is not None:
-            writer = EncryptedSegmentWriter(
-                writer, sealing.data_key, services.executor, segment_id, layout
-            )
+        writer = new_segment(services, sealing, len(data))
         try:
             await writer.write(memoryview(data))
             content = NewContent(len(data), None, await writer.finish())
